@@ -8,10 +8,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "embedded")
-EXPECTED = (
-    "expected redis://HOST:PORT/DB, rediss://…, unix:///PATH, redis+sentinel://H1,H2/MASTER, redis+cluster://H1,H2 or embedded:FOLDER"
+SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+    "embedded",
 )
+EXPECTED = "expected redis://HOST:PORT/DB, rediss://…, unix:///PATH, redis+sentinel://H1,H2/MASTER, redis+cluster://H1,H2 or embedded:FOLDER"
 _DEFAULT_PORTS = {"redis+sentinel": 26379, "rediss+sentinel": 26379}
 # An '@' inside a password is not escaped by everybody: hide up to the last one before the path or a space.
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s:/?#@]*):[^\s]*@")

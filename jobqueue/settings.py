@@ -54,7 +54,9 @@ class RedisSettings(Struct, frozen=True):
     """Where Redis is and what is asked of it. `appendfsync` and `maxmemory` are for the embedded server alone."""
 
     url: Secret = "embedded:var/redis"
-    key_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$")] = "jq"
+    key_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$", extra={"words": "letters, digits and . : _ -"})] = (
+        "jq"
+    )
     allow_eviction: bool = False
     durability: Literal["none", "replica", "fsync"] = "none"
     socket_timeout: PositiveDuration = 5.0

@@ -21,10 +21,10 @@ MAX_PROCESSES = 1024
 class Pool(Struct, frozen=True, kw_only=True):
     """Workers that serve the same queues: in strict order, or by weights (one a queue, in the same order)."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}$")]
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}$", extra={"words": "a name: up to 32 of a-z, 0-9, _ and -"})]
     processes: Positive = 1
     queues: tuple[Text, ...]
-    weights: tuple[int, ...] | None = None
+    weights: Annotated[tuple[int, ...] | None, Meta(extra={"derived": True})] = None
     claim_budget: Duration = 0.005
     claim_max: Positive = 64
     max_jobs: Positive | None = None
