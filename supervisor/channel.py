@@ -2,8 +2,9 @@
 
 Not a stream and not a protocol: who says what is decided by the two ends. Called by the master and by every role.
 
-AF_UNIX SOCK_SEQPACKET keeps packets whole and tells of the other end's death by EOF. Packets too large for a socket buffer (a
-traceback, the state of a thousand slots) travel as a memfd beside an empty object, so no message is too large to be sent.
+AF_UNIX SOCK_SEQPACKET keeps packets whole and tells of the other end's death by EOF. Packets too large for a socket
+buffer (a traceback, the state of a thousand slots) travel as a memfd beside an empty object, so no message is too large
+to be sent.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Who a worker is, for ever: names that carry enough to decide, on the same host, whether their process still lives.
 
-Not a registry: nothing here asks Redis or keeps state. Called by the master (host, nonce), by workers (their own name) and by
-stewards, which decide from a name alone whether a processing list still has an owner.
+Not a registry: nothing here asks Redis or keeps state. Called by the master (host, nonce), by workers (their own name)
+and by stewards, which decide from a name alone whether a processing list still has an owner.
 
-Process ids and host names repeat, in containers all the time. So a host is (boot id, pid namespace), a process is (pid, start
-time), and every run of the master adds a nonce.
+Process ids and host names repeat, in containers all the time. So a host is (boot id, pid namespace), a process is (pid,
+start time), and every run of the master adds a nonce.
 """
 
 from __future__ import annotations

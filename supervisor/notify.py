@@ -1,7 +1,8 @@
 """sd_notify: what the master tells systemd (or any manager that set NOTIFY_SOCKET), one datagram a word.
 
-Not a health check: the watchdog ping is sent from the master's loop itself, never by a helper thread. Called by the master only;
-children do not get the variables. Nothing here raises or blocks: a manager that does not listen must not stop the work.
+Not a health check: the watchdog ping is sent from the master's loop itself, never by a helper thread. Called by the
+master only; children do not get the variables. Nothing here raises or blocks: a manager that does not listen must not
+stop the work.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Was it the kernel's OOM killer? A SIGKILL we did not send is that if the count of our cgroup went up.
 
-Not a memory limit: it only reads a counter the kernel keeps. Called by the master when a child died of a SIGKILL it did not send.
-Everything degrades to None (unknown): no cgroup, no permission, no such controller.
+Not a memory limit: it only reads a counter the kernel keeps. Called by the master when a child died of a SIGKILL it did
+not send. Everything degrades to None (unknown): no cgroup, no permission, no such controller.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _file(proc: Path) -> Path | None:
 
 
 def _under(mounts: list[str], kind: str, option: str | None, path: str, name: str) -> Path | None:
-    """The file `name` of cgroup `path`, wherever the hierarchy is mounted (in a container its root may be our own cgroup)."""
+    """The file `name` of cgroup `path`, wherever the hierarchy is mounted: in a container its root may be ours."""
     for mount in mounts:
         left, _, right = mount.partition(" - ")
         root, point = left.split(" ")[3:5]

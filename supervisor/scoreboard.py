@@ -1,14 +1,15 @@
 """The scoreboard: one shared-memory row a slot, by which master and steward see what a worker does without asking it.
 
-Not a message channel: a row says only how things are now. The worker writes its own row (RowWriter), the master writes the abort
-word and clears rows, everybody else reads. Called by master, steward, worker.
+Not a message channel: a row says only how things are now. The worker writes its own row (RowWriter), the master writes
+the abort word and clears rows, everybody else reads. Called by master, steward, worker.
 
-A row has a *static* part, written once at hello, whose birth is written last and says that the rest is there; a *current* part in
-two copies with one word, the turn, whose lowest bit names the complete copy; and the abort word. The writer fills the other copy
-and then moves the turn: killed at any instant it leaves a whole row. A reader copies the row between two looks at the turn and
-looks again if it moved, since the copy it read can only have been touched after that. The turn, the birth and the abort word are
-single aligned 8-byte stores (a memoryview of native words); the order of stores is that of the program on x86-64, and on ARM is as
-good as what the interpreter does between two bytecodes (more than its pipeline can hold back).
+A row has a *static* part, written once at hello, whose birth is written last and says that the rest is there; a
+*current* part in two copies with one word, the turn, whose lowest bit names the complete copy; and the abort word. The
+writer fills the other copy and then moves the turn: killed at any instant it leaves a whole row. A reader copies the
+row between two looks at the turn and looks again if it moved, since the copy it read can only have been touched after
+that. The turn, the birth and the abort word are single aligned 8-byte stores (a memoryview of native words); the order
+of stores is that of the program on x86-64, and on ARM is as good as what the interpreter does between two bytecodes
+(more than its pipeline can hold back).
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class LayoutMismatch(RuntimeError):
     def __init__(self, found: bytes) -> None:
         self.found = found
         super().__init__(
-            f"the running master has another scoreboard layout ({found!r}) than this code ({MAGIC!r}): restart jqd instead of reloading"
+            f"the running master has another scoreboard layout ({found!r}) than this code ({MAGIC!r}): "
+            "restart jqd instead of reloading"
         )
 
 
@@ -61,7 +63,8 @@ class AbortReason(IntEnum):
 class Row:
     """A consistent copy of one row. It counts only if `birth` is the birth of the process now in the slot.
 
-    Times are CLOCK_MONOTONIC nanoseconds (0: none). Strings longer than their room are cut: queue 128, job_id 96, type 64 bytes.
+    Times are CLOCK_MONOTONIC nanoseconds (0: none). Strings longer than their room are cut: queue 128, job_id 96, type
+    64 bytes.
     """
 
     birth: int
@@ -228,8 +231,8 @@ class RowWriter:
         self._number, self._started, self._held, self._job, self._type = number, started, held, job_id, type_
         turn = self._turn + 1
         self._pack(
-            self._map, self._copies[turn & 1], self._trip, started, held, number, start_ns, soft_ns, hard_ns, self._done, self._busy,
-            self._queue, job_id, type_,
+            self._map, self._copies[turn & 1], self._trip, started, held, number, start_ns, soft_ns, hard_ns,
+            self._done, self._busy, self._queue, job_id, type_,
         )  # fmt: skip
         self._words[self._turn_at] = self._turn = turn
 
@@ -246,8 +249,8 @@ class RowWriter:
     def _write(self, start_ns: int, soft_ns: int, hard_ns: int) -> None:
         turn = self._turn + 1
         self._pack(
-            self._map, self._copies[turn & 1], self._trip, self._started, self._held, self._number, start_ns, soft_ns, hard_ns,
-            self._done, self._busy, self._queue, self._job, self._type,
+            self._map, self._copies[turn & 1], self._trip, self._started, self._held, self._number,
+            start_ns, soft_ns, hard_ns, self._done, self._busy, self._queue, self._job, self._type,
         )  # fmt: skip
         self._words[self._turn_at] = self._turn = turn
 
@@ -264,8 +267,8 @@ def _decode(birth: int, turn: int, data: bytes) -> Row:
         data, _COPY[turn & 1]
     )
     return Row(
-        birth, pid, starttime, generation, _text(worker_id), data[_READY] != 0, _text(queue), trip, started, held, number, start,
-        soft, hard, done, busy, _text(job_id), _text(kind),
+        birth, pid, starttime, generation, _text(worker_id), data[_READY] != 0, _text(queue), trip, started, held,
+        number, start, soft, hard, done, busy, _text(job_id), _text(kind),
     )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def spawn_fresh_worker(spec: WorkerSpec, *, channel_end: socket.socket, board_fd
 
 
 def _exec(module: Sequence[str], fds: Mapping[int, int], env: Mapping[str, str], *, own_session: bool) -> int:
-    # -P: a file in the current folder must not shadow what the roles import; the forkserver adds the folder for handlers.
+    # -P: no file in the current folder may shadow what roles import; the forkserver adds it for handlers.
     arguments = [sys.executable, "-P", "-m", *module]
     with _high(fds) as high:
         return os.posix_spawn(
@@ -124,7 +124,7 @@ def _high(fds: Mapping[int, int]) -> Iterator[dict[int, int]]:
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Our environment without what is meant for the master alone, and with the way to this package if it is not installed."""
+    """Our environment without what is for the master alone, and with the way to this package if it is not installed."""
     environment = {key: value for key, value in os.environ.items() if key not in notify.VARIABLES}
     if os.path.basename(_ROOT) not in ("site-packages", "dist-packages"):
         paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path and path != _ROOT]
@@ -138,7 +138,8 @@ def become_subreaper() -> None:
 
 
 def die_with_parent(master_pid: int, sig: int) -> None:
-    """Have the kernel send us `sig` when our parent dies; leave at once if that parent is not, or no longer, the master.
+    """Have the kernel send us `sig` when our parent dies; leave at once if that parent is not, or no longer, the
+    master.
 
     Call from the main thread: the kernel follows the thread that forked, and misses a parent that is already dead.
     """
