@@ -1,0 +1,182 @@
+"""One Redis server as producers, the exporter and jqctl use it: a redis-py client that is rebuilt after a fork, and errors that say what happened.
+
+Thread-safe. Not for workers and steward (`jobqueue.redis.wire`). Nothing here knows what a queue is.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import redis
+from redis import exceptions as raised
+
+from jobqueue import address
+from jobqueue.errors import JobQueueError, ServerRefused, Unavailable
+from jobqueue.redis import dial, scripts
+from jobqueue.redis.connect import parse_info
+from jobqueue.settings import RedisSettings
+
+Command: TypeAlias = Sequence[Any]
+_IDLE = 0.02  # seconds after which a connection is looked at before it is used
+
+# Older redis-py cuts the code off the message and keeps it in the class alone. AuthenticationError and BusyLoadingError are
+# ConnectionErrors to redis-py, but an answer is an answer: the server is there.
+_CODES: tuple[tuple[type[Exception], str], ...] = (
+    (raised.AuthenticationError, "WRONGPASS"),
+    (raised.AuthorizationError, "NOPERM"),
+    (raised.BusyLoadingError, "LOADING"),
+    (raised.NoPermissionError, "NOPERM"),
+    (raised.NoScriptError, "NOSCRIPT"),
+    (raised.OutOfMemoryError, "OOM"),
+    (raised.ReadOnlyError, "READONLY"),
+    (raised.ExecAbortError, "EXECABORT"),
+    (raised.MasterDownError, "MASTERDOWN"),
+    (raised.ClusterDownError, "CLUSTERDOWN"),
+    (raised.TryAgainError, "TRYAGAIN"),
+    (raised.ClusterCrossSlotError, "CROSSSLOT"),
+)
+_MAX_CLIENTS = "max number of clients reached"
+
+
+def classify(error: Exception, where: str) -> JobQueueError:
+    """What redis-py raised, as ours: `ServerRefused` if the server answered, else `Unavailable` (outcome unknown unless `sent` is False)."""
+    text = address.masked(str(error))
+    if isinstance(error, JobQueueError):
+        return error
+    code: str | None = getattr(error, "status_code", None)
+    answered = isinstance(error, raised.ResponseError) or code is not None
+    for kind, word in _CODES:
+        if code is None and isinstance(error, kind):
+            code, answered = word, True
+            break
+    if answered and _MAX_CLIENTS not in text:
+        return ServerRefused(text if code is None or text.startswith(f"{code} ") else f"{code} {text}", where)
+    sent = not getattr(error, dial.UNSENT, False) and not isinstance(error, redis.sentinel.MasterNotFoundError)
+    return Unavailable(where, text or type(error).__name__, sent=sent)
+
+
+class _Line(threading.local):
+    """One thread's own connection. A pool would be asked twice a command, which costs as much as the command."""
+
+    connection: Any = None
+    client: Any = None
+    used: float = 0.0
+
+
+class Server:
+    """Connections belong to one thread of one process: a socket shared over a fork would swap replies between parent and child."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self.settings = settings
+        self.where = address.masked(settings.url)
+        self._client: Any = None
+        self._pid = 0
+        self._line = _Line()
+        self._version: tuple[Any, tuple[int, ...]] | None = None
+
+    def client(self) -> Any:
+        """The redis-py client of this process. Raises Unavailable if no Sentinel or Cluster node answers."""
+        if self._pid != os.getpid():
+            with self.errors():
+                # No lock: held by another thread while the parent forks, it would stay shut in the child. Two threads at once build two.
+                fresh = dial.client(self.settings)
+            self._client, self._pid, self._line = fresh, os.getpid(), _Line()
+        return self._client
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Inside, redis-py's errors become Unavailable or ServerRefused."""
+        try:
+            yield
+        except (raised.RedisError, raised.RedisClusterException, OSError, ValueError) as error:
+            raise classify(error, self.where) from error
+
+    def execute(self, *command: Any) -> Any:
+        """One command and its reply as it came: bytes, ints, flat lists."""
+        try:
+            connection = self._connection()
+            if connection is None:
+                return self._client.execute_command(*command)
+            connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            return connection.read_response()
+        except (raised.RedisError, raised.RedisClusterException, OSError) as error:
+            raise classify(error, self.where) from error
+
+    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """All in one round trip, on one connection. A refused command's place holds ServerRefused; only a lost connection raises."""
+        if not commands:
+            return []
+        with self.errors():
+            connection = self._connection()
+            if connection is None:
+                return [self._one(command) for command in commands]
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            return [self._reply(connection) for _ in commands]
+
+    def run(self, verb: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run `lua/VERB.lua`; sent as a whole only if the server does not know it yet (a refused EVALSHA has done nothing)."""
+        script = scripts.load(verb, self.version())
+        try:
+            return self.execute("EVALSHA", script.sha, len(keys), *keys, *args)
+        except ServerRefused as refused:
+            if refused.code != "NOSCRIPT":
+                raise
+        return self.execute("EVAL", script.source, len(keys), *keys, *args)
+
+    def version(self) -> tuple[int, ...]:
+        """The server's version as Redis counts (Valkey tells the one it is compatible with), asked once a client."""
+        client = self.client()
+        if self._version is None or self._version[0] is not client:
+            try:
+                info = parse_info(self.execute("INFO", "server"))
+            except ServerRefused as refused:
+                if refused.code != "NOPERM":
+                    raise
+                info = {}
+            self._version = client, scripts.parse_version(info.get("redis_version", "7.0"))
+        return self._version[1]
+
+    def close(self) -> None:
+        """Close this process's connections; the next command opens new ones."""
+        client, owner, connection = self._client, self._pid, self._line.connection
+        self._client, self._pid, self._line = None, 0, _Line()
+        if client is not None and owner == os.getpid():
+            if connection is not None:
+                connection.disconnect()
+            client.close()
+
+    def _connection(self) -> Any:
+        """This thread's connection, connected and with nothing to read; None in a Cluster, where each key has its own."""
+        client, line = self.client(), self._line
+        now = time.monotonic()
+        if line.client is not client:
+            pool = getattr(client, "connection_pool", None)
+            line.client, line.connection = client, pool and pool.make_connection()
+        elif (
+            line.connection is not None
+            and now - line.used > _IDLE
+            and line.connection._sock
+            and line.connection.can_read(0)
+        ):
+            line.connection.disconnect()  # the server has closed it meanwhile: known before anything is sent, so nobody needs to worry
+        line.used = now
+        if line.connection is not None and not line.connection._sock:
+            line.connection.connect()
+        return line.connection
+
+    def _one(self, command: Command) -> Any:
+        try:
+            return self.execute(*command)
+        except ServerRefused as refused:
+            return refused
+
+    def _reply(self, connection: Any) -> Any:
+        try:
+            return connection.read_response()
+        except raised.ResponseError as error:
+            return classify(error, self.where)
