@@ -1,0 +1,150 @@
+"""The queue port: the verbs by which jobs move, as Protocols. Two implementations: `jobqueue.memory` (plain dicts) and
+`jobqueue.redis.queue` (one Lua script a verb). The conformance suite in tests/queue holds both to the same promises.
+
+Vocabulary and guards: docs/protocol.md. Elements are the bytes that lie in Redis. All times are ms of the server's clock. A *trip* is one call
+of `settle`; trips of a worker are numbered 1, 2, 3 … and a reconcile takes a number of its own from the same sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from jobqueue.outcome import Disposition
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One job on its way in. `delay_ms` > 0: not before then. `due_ms` > 0: an absolute time instead. `unique`: at most one live job
+    holds that key. `deduplicate`: the id was given by the producer, so the same id again within an hour is the same enqueue."""
+
+    queue: str
+    id: str
+    element: bytes
+    delay_ms: int = 0
+    due_ms: int = 0
+    unique: str = ""
+    deduplicate: bool = False
+    max_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """`id` is the new job's, or the live one's if `duplicate` says that the key (or the id) was taken already."""
+
+    id: str
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What to do with one finished job. `element`: the bytes it was claimed as. `unique`: the key it may hold; freed where due."""
+
+    disposition: Disposition
+    element: bytes
+    job_id: str = ""
+    unique: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Answer of a trip. `length`: entries of the home queue's processing list after settling and handing back, before claiming.
+    `jobs`: newly claimed, in running order, all from `queue`. `lost`: settlements whose job was not in the list any more.
+    `paused`: queues named in the order that are paused. `broken`: those whose ready list is a key of another type.
+    `cancelled`: some id is marked as cancelled in `queue`."""
+
+    length: int
+    queue: str
+    jobs: Sequence[bytes]
+    lost: int
+    paused: frozenset[str]
+    cancelled: bool
+    now_ms: int
+    broken: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """`applied`: the last trip that was carried out. `lists`: queue → what the worker's processing list holds, oldest first."""
+
+    applied: int
+    lists: Mapping[str, Sequence[bytes]]
+
+
+class ProducerPort(Protocol):
+    """What a producer needs."""
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued | Exception]:
+        """Put jobs in, answered one by one in order; a refused one's place holds QueueFull (or ServerRefused), the others are in."""
+
+    def register(self, queues: Sequence[str]) -> None:
+        """Make the queues known to dashboards. Idempotent."""
+
+    def now_ms(self) -> int:
+        """The server's clock."""
+
+
+class WorkerPort(Protocol):
+    """What a worker needs. Raises Unavailable (outcome unknown), ServerRefused, Fenced, Stale."""
+
+    def join(self, worker: str, queues: Sequence[str], lease_ms: int) -> None:
+        """Register; must be answered before the first claim. Harmless to repeat for a worker that is registered."""
+
+    def settle(
+        self,
+        worker: str,
+        trip: int,
+        applied: int,
+        home: str,
+        done: Sequence[Settlement],
+        keep: int,
+        order: Sequence[str],
+        want: int,
+        return_next: bool,
+    ) -> Claim:
+        """One trip. Settles `done`: the oldest len(done) entries of the worker's list of queue `home`, oldest first. Then keeps `keep`
+        entries and hands all newer ones back to the front of `home`, in order. Then, if the worker now holds nothing (keep == 0) and want > 0,
+        claims up to `want` jobs from the first queue in `order` that has any and is not paused. `return_next`: what is left in each
+        queue's `next` goes back to its ready list. `applied` is the last trip the worker knows to be carried out: if the server's
+        differs, Stale. Every queue the worker joined must be in `order` (that is what bars late trips)."""
+
+    def reconcile(self, worker: str, bar: int, queues: Sequence[str]) -> Reconciled:
+        """Refuse every trip numbered <= bar from now on, and tell what is."""
+
+    def retire(self, worker: str, queues: Sequence[str]) -> bool:
+        """Take the worker out; False (and nothing done) in a queue where its list is not empty."""
+
+    def cancelled(self, queue: str, job_ids: Sequence[str]) -> frozenset[str]:
+        """Which of these are marked as cancelled; the marks are removed."""
+
+
+class StewardPort(Protocol):
+    """What a steward needs. Same errors."""
+
+    def leases(self, queue: str) -> tuple[dict[str, int], int]:
+        """worker → end of its lease, and the server's time, both ms."""
+
+    def fence(self, worker: str, queue: str) -> tuple[int, list[bytes]]:
+        """Bar a dead worker from every further trip, then tell its last applied one (-1 if unknown) and its list, oldest first. Can be
+        repeated with the same answer until `recover` is through."""
+
+    def recover(self, worker: str, queue: str, done: Sequence[Settlement], counter: str) -> int:
+        """Carry out each settlement whose element is in its list; forget the worker when the list is empty.
+        Requeues go to the front such that their order is kept (`done` is oldest first). Returns how many entries are left (more
+        than 0: call again with what `fence` says now). `counter` of the stats grows by the number carried out."""
+
+    def hand_back(self, worker: str, queue: str, trip: int, keep: int) -> int:
+        """Move all but the `keep` oldest entries of a live worker's list to the front of the queue; -1 if it made another trip."""
+
+    def promote(self, queue: str, limit: int = 1000) -> tuple[int, int, int]:
+        """(moved, next due time or 0, server time). Due members of `scheduled` go to the head of the ready list, earliest first."""
+
+    def beat(self, queue: str, workers: Sequence[str], lease_ms: int) -> int:
+        """Renew leases of those that are still registered; returns how many were."""
+
+    def return_next(self, queue: str) -> int:
+        """What lingers in `next` goes back to the ready list; returns how many."""
+
+
+State = Literal["pending", "scheduled", "processing", "dead"]

@@ -1,0 +1,145 @@
+"""From `redis.url` to an Endpoint: where the server is and how to greet it. Pure but for reading certificate files when a context is made.
+
+Also what a server must be like before jobs are trusted to it (`check_server`). The password never appears in `shown`, which is what errors and logs use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from jobqueue.errors import InvalidJob, ServerRefused, UnsafeServer
+from jobqueue.redis.scripts import parse_version
+from jobqueue.settings import RedisSettings
+
+if TYPE_CHECKING:
+    import ssl
+
+SOCKET_NAME = "redis.sock"
+OLDEST = (6, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Query options of a rediss:// url: ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_check_hostname, ssl_cert_reqs (required | none)."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    check_hostname: bool = True
+    verify: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        import ssl  # 40 ms that only TLS users pay
+
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.cert:
+            context.load_cert_chain(self.cert, self.key)
+        if not self.check_hostname or not self.verify:
+            context.check_hostname = False
+        if not self.verify:
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One server. `path` set: a Unix socket. `shown`: for messages, without secrets."""
+
+    host: str = "localhost"
+    port: int = 6379
+    path: str = ""
+    db: int = 0
+    user: str = ""
+    password: str = ""
+    tls: Tls | None = None
+    connect_timeout: float = 2.0
+
+    @property
+    def shown(self) -> str:
+        return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
+
+
+class BadUrl(InvalidJob):
+    """`redis.url` cannot be understood."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"redis.url: {problem}", "Write redis://[user:password@]host:port/db, rediss://…, unix:///path or embedded:DIR.")
+
+
+def endpoint(settings: RedisSettings) -> Endpoint:
+    """Where `settings.url` points. Raises BadUrl."""
+    url = settings.url
+    if url.startswith("embedded:"):
+        return Endpoint(path=f"{url.removeprefix('embedded:').rstrip('/')}/{SOCKET_NAME}", connect_timeout=settings.connect_timeout)
+    try:
+        parts = urlsplit(url)
+        port, query = parts.port, {k: v[-1] for k, v in parse_qs(parts.query).items()}
+        path_db = parts.path.strip("/") if parts.scheme != "unix" else ""
+        db = int(query.get("db", path_db or 0))
+    except ValueError as error:
+        raise BadUrl(f"{error}") from None
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if parts.scheme == "unix":
+        return Endpoint(path=unquote(parts.path), db=db, user=user, password=password, connect_timeout=settings.connect_timeout)
+    if parts.scheme not in ("redis", "rediss"):
+        raise BadUrl(f"a scheme of {parts.scheme or 'nothing'!r} is not supported (sentinel and cluster come with a later version)")
+    tls = None
+    if parts.scheme == "rediss":
+        tls = Tls(
+            ca=query.get("ssl_ca_certs"),
+            cert=query.get("ssl_certfile"),
+            key=query.get("ssl_keyfile"),
+            check_hostname=query.get("ssl_check_hostname", "true").lower() not in ("false", "0", "no"),
+            verify=query.get("ssl_cert_reqs", "required") != "none",
+        )
+    return Endpoint(
+        host=parts.hostname or "localhost",
+        port=port or 6379,
+        db=db,
+        user=user,
+        password=password,
+        tls=tls,
+        connect_timeout=settings.connect_timeout,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a server said of itself. `warnings`: sentences for the log."""
+
+    version: tuple[int, ...]
+    run_id: str
+    warnings: tuple[str, ...]
+
+
+def parse_info(text: bytes | str) -> dict[str, str]:
+    """INFO's `name:value` lines as a dict."""
+    lines = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text).splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+
+def check_server(call: Callable[..., Any], settings: RedisSettings) -> Server:
+    """Ask the server what it is. Raises UnsafeServer if it would lose jobs, ServerRefused, Unavailable."""
+    warnings = []
+    try:
+        info = parse_info(call("INFO"))
+    except ServerRefused as refused:
+        if refused.code != "NOPERM":
+            raise
+        info = {}
+        warnings.append("INFO is not permitted: version, persistence and eviction policy are not checked")
+    version = parse_version(info.get("redis_version", "7.0"))
+    if version < OLDEST:
+        raise UnsafeServer(f"Redis {info.get('redis_version')} is too old", "jqd needs Redis 6.2 or newer, or Valkey")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and not settings.allow_eviction:
+        raise UnsafeServer(
+            f"Redis evicts keys when memory is full (maxmemory-policy {policy}), which removes jobs silently",
+            "Set `maxmemory-policy noeviction` in redis.conf, or allow_eviction: true under redis: if you accept that",
+        )
+    if info and info.get("aof_enabled") == "0" and info.get("role") == "master":
+        warnings.append("persistence: appendonly is off, so a crash of Redis loses accepted jobs; set `appendonly yes`")
+    return Server(version, info.get("run_id", ""), tuple(warnings))

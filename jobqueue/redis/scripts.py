@@ -1,0 +1,58 @@
+"""The Lua verbs as data: source by name and by server generation, with their SHA1. No I/O but reading the package's own files.
+
+Every verb but `enqueue` and `push` must pass when the server's memory is full, because running jobs is what frees it: from Redis 7 on a flag in
+the first line says so; before, a script that has already written is not refused, so one opens with a write that changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("lua")
+PRODUCING = frozenset({"enqueue", "push"})  # these must be refused when memory is full
+FLAGS_SINCE = (7, 0)
+LIST_FIRST = frozenset({"settle", "recover", "hand_back", "promote", "return_next", "retire"})  # KEYS[1] is a list: LREM fits
+MAGIC_ABSENT = "\\0jqd: no such element"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One verb: `source` to send with EVAL, `sha` for EVALSHA."""
+
+    name: str
+    source: str
+    sha: str
+
+
+@cache
+def load(name: str, version: tuple[int, ...]) -> Script:
+    """The script `lua/<name>.lua` as a server of that version wants it. Parts are spliced in where `--#include NAME` stands."""
+    lines = []
+    for line in (FOLDER / f"{name}.lua").read_text().splitlines():
+        if line.startswith("--#include "):
+            lines += (FOLDER / f"{line.split()[1]}.part.lua").read_text().splitlines()
+        else:
+            lines.append(line)
+    body = "\n".join(line for line in lines if not line.startswith("-- ")) + "\n"
+    if version >= FLAGS_SINCE:
+        head = "#!lua\n" if name in PRODUCING else "#!lua flags=allow-oom\n"
+    elif name in LIST_FIRST:
+        head = f"redis.call('LREM', KEYS[1], 0, '{MAGIC_ABSENT}')\n"
+    else:
+        head = ""
+    source = head + body
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """'7.0.15' → (7, 0, 15); anything unreadable → (0,)."""
+    parts = []
+    for part in text.split("."):
+        digits = "".join(c for c in part if c.isdigit())
+        if not digits:
+            break
+        parts.append(int(digits))
+    return tuple(parts) or (0,)

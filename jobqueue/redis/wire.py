@@ -1,0 +1,178 @@
+"""One connection to Redis, as lean as the hot path wants it: a socket, hiredis's parser, and nothing that repeats a command by itself.
+
+Not a client library: no pool, no retry, no reconnect. After any error the connection is closed and the outcome of what was sent is unknown; the
+caller builds a new one and reconciles. Used by workers and stewards (producers and tools use redis-py, see client_connection).
+A Wire belongs to the process and the thread that opened it.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import hiredis
+
+from jobqueue.errors import ServerRefused, Unavailable
+from jobqueue.redis.connect import Endpoint
+
+READ_SIZE: Final = 1 << 16
+Argument = str | bytes | int | float
+
+
+class Pending:
+    """Nothing complete has arrived yet (what `poll` returns then)."""
+
+
+PENDING: Final = Pending()
+
+
+class Wire:
+    """An open, authenticated connection. `timeout`: seconds a reply may take before the connection counts as lost."""
+
+    def __init__(self, endpoint: Endpoint, name: str, timeout: float) -> None:
+        self.endpoint, self.timeout = endpoint, timeout
+        self._reader = hiredis.Reader(notEnoughData=PENDING)
+        self._deferred: list[bytes] = []
+        self.answers: list[Any] = []  # of deferred commands, after the call that carried them
+        self._sock: socket.socket | None = None
+        try:
+            self._sock = self._open(endpoint)
+            self._sock.settimeout(timeout)
+            self._greet(endpoint, name)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, endpoint: Endpoint) -> socket.socket:
+        try:
+            if endpoint.path:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                sock.settimeout(endpoint.connect_timeout)
+                sock.connect(endpoint.path)
+                return sock
+            sock = socket.create_connection((endpoint.host, endpoint.port), timeout=endpoint.connect_timeout)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if endpoint.tls is None:
+                return sock
+            return endpoint.tls.context().wrap_socket(sock, server_hostname=endpoint.host)
+        except OSError as error:  # ssl.SSLError is one
+            raise Unavailable(endpoint.shown, error, sent=False) from error
+
+    def _greet(self, endpoint: Endpoint, name: str) -> None:
+        if endpoint.password:
+            self.call("AUTH", *([endpoint.user] if endpoint.user else []), endpoint.password)
+        if endpoint.db:
+            self.call("SELECT", endpoint.db)
+        try:
+            self.call("CLIENT", "SETNAME", name)
+        except ServerRefused as refused:
+            if refused.code != "NOPERM":  # a name is a comfort, not a need
+                raise
+
+    def fileno(self) -> int:
+        return self._sock.fileno() if self._sock is not None else -1
+
+    @property
+    def open(self) -> bool:
+        return self._sock is not None
+
+    def close(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def lost(self, cause: object) -> Unavailable:
+        """Close, and the error to raise."""
+        self.close()
+        return Unavailable(self.endpoint.shown, cause)
+
+    def send(self, *args: Argument) -> None:
+        """Send one command; its reply is read later."""
+        self._write(hiredis.pack_command(args))
+
+    def _write(self, data: bytes) -> None:
+        if self._sock is None:
+            raise Unavailable(self.endpoint.shown, "the connection is closed", sent=False)
+        try:
+            self._sock.sendall(data)
+        except OSError as error:
+            raise self.lost(error) from error
+
+    def poll(self) -> Any:
+        """A reply that has arrived (an error reply as ServerRefused, not raised), or PENDING. Never waits."""
+        reply = self._parse()
+        if reply is not PENDING or self._sock is None:
+            return reply
+        try:
+            self._sock.settimeout(0)
+            data = self._sock.recv(READ_SIZE)
+            self._sock.settimeout(self.timeout)
+        except BlockingIOError:
+            self._sock.settimeout(self.timeout)
+            return PENDING
+        except OSError as error:
+            if type(error).__name__ == "SSLWantReadError":  # named, so that only TLS users pay for importing ssl
+                self._sock.settimeout(self.timeout)
+                return PENDING
+            raise self.lost(error) from error
+        if not data:
+            raise self.lost("the server closed the connection")
+        self._reader.feed(data)
+        return self._parse()
+
+    def read(self) -> Any:
+        """The next reply, waiting at most `timeout` for each piece of it; an error reply comes back as ServerRefused, not raised."""
+        while (reply := self._parse()) is PENDING:
+            if self._sock is None:
+                raise Unavailable(self.endpoint.shown, "the connection is closed", sent=False)
+            try:
+                data = self._sock.recv(READ_SIZE)
+            except OSError as error:
+                raise self.lost(error) from error
+            if not data:
+                raise self.lost("the server closed the connection")
+            self._reader.feed(data)
+        return reply
+
+    def _parse(self) -> Any:
+        try:
+            reply = self._reader.gets()
+        except hiredis.ProtocolError as error:
+            raise self.lost(error) from error
+        if isinstance(reply, hiredis.ReplyError):
+            return ServerRefused(str(reply), self.endpoint.shown)
+        return reply
+
+    def defer(self, *args: Argument) -> None:
+        """Have this command sent in front of the next call, in one write; its reply goes to `answers`."""
+        self._deferred.append(hiredis.pack_command(args))
+
+    def call(self, *args: Argument) -> Any:
+        """One command, one reply. Raises ServerRefused, Unavailable."""
+        reply = self.pipe([args])[0]
+        if isinstance(reply, ServerRefused):
+            raise reply
+        return reply
+
+    def pipe(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Several commands in one write; error replies stand in their places as ServerRefused."""
+        ahead, self._deferred = self._deferred, []
+        self._write(b"".join(ahead + [hiredis.pack_command(tuple(command)) for command in commands]))
+        self.answers = [self.read() for _ in ahead]
+        return [self.read() for _ in commands]
+
+
+def wait_readable(fds: Sequence[int], timeout: float) -> set[int]:
+    """Which of these descriptors can be read, waiting at most `timeout` seconds (EINTR is not an end)."""
+    poller = select.poll()
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    end = time.monotonic() + timeout
+    while not (ready := poller.poll(max(0.0, end - time.monotonic()) * 1000)):
+        if time.monotonic() >= end:
+            break
+    return {fd for fd, _ in ready}
