@@ -5,7 +5,7 @@ Not here: what the payload means (`jobqueue.arguments`) and what becomes of a jo
 short: an element is the envelope as one JSON object; an element of a raw queue is opaque. Opaque or undecodable bytes
 that need bookkeeping are *wrapped*:
 
-    MAGIC (4 bytes, first one not printable) · length of the envelope (4 bytes, big-endian) · envelope, JSON · the very
+    MAGIC (4 bytes, the first not printable) · length of the envelope (4, big-endian) · envelope as JSON · the very
     bytes
 
 Payload bytes and fields unknown to this version survive every rewrite unchanged.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, Protocol, TypeAlias, assert_never
 
 from jobqueue.outcome import (
     Aborted,
@@ -23,7 +23,7 @@ from jobqueue.outcome import (
     TimedOut,
     UnknownType,
 )
-from jobqueue.settings import Backoff
+from jobqueue.settings import Backoff, QueueSettings
 
 LONGEST_DELAY = 10 * 365 * 86400.0
 """Seconds; what a handler asks for beyond that is a mistake, and would leave the range of a ZSET's exact scores."""
@@ -36,6 +36,33 @@ class Policy:
     max_attempts: int
     max_crashes: int
     backoff: Backoff
+
+
+class Said(Protocol):
+    """What a handler's decorator said (a Handler, or its TypePolicy); None: nothing."""
+
+    @property
+    def max_attempts(self) -> int | None: ...
+    @property
+    def time_limit(self) -> float | None: ...
+    @property
+    def backoff(self) -> Backoff | None: ...
+
+
+def policy_for(max_attempts: int | None, said: Said | None, queue: QueueSettings) -> Policy:
+    """What holds for one job: what its envelope says (`max_attempts`), else its handler, else its queue."""
+    if said is None:
+        return Policy(max_attempts or queue.max_attempts, queue.max_crashes, queue.backoff)
+    return Policy(
+        max_attempts or said.max_attempts or queue.max_attempts,
+        queue.max_crashes,
+        said.backoff or queue.backoff,
+    )
+
+
+def time_limit_for(time_limit: float | None, said: Said | None, queue: QueueSettings) -> float | None:
+    """The soft limit of one job in seconds, in the same order: its envelope, its handler, its queue; None: no limit."""
+    return time_limit or (said.time_limit if said is not None else None) or queue.time_limit
 
 
 @dataclass(frozen=True, slots=True)
