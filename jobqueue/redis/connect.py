@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
+from jobqueue import address
+from jobqueue.embedded import socket_path
 from jobqueue.errors import InvalidJob, ServerRefused, UnsafeServer
 from jobqueue.redis.scripts import parse_version
 from jobqueue.settings import RedisSettings
@@ -17,7 +19,6 @@ from jobqueue.settings import RedisSettings
 if TYPE_CHECKING:
     import ssl
 
-SOCKET_NAME = "redis.sock"
 OLDEST = (6, 2)
 
 
@@ -69,40 +70,40 @@ class BadUrl(InvalidJob):
         super().__init__(f"redis.url: {problem}", "Write redis://[user:password@]host:port/db, rediss://…, unix:///path or embedded:DIR.")
 
 
+def credentials(url: str) -> tuple[str, str, dict[str, str]]:
+    """User, password and query options of a URL. The password may hold a bare '@', '/' or '#': it ends at the last '@'."""
+    rest, _, query = url.partition("://")[2].partition("?")
+    userinfo, at, _ = rest.rpartition("@")
+    user, _, password = userinfo.partition(":") if at else ("", "", "")
+    return unquote(user), unquote(password), dict(parse_qsl(query))
+
+
 def endpoint(settings: RedisSettings) -> Endpoint:
-    """Where `settings.url` points. Raises BadUrl."""
-    url = settings.url
-    if url.startswith("embedded:"):
-        return Endpoint(path=f"{url.removeprefix('embedded:').rstrip('/')}/{SOCKET_NAME}", connect_timeout=settings.connect_timeout)
+    """Where `settings.url` points. Raises BadUrl, embedded.SocketPathTooLong."""
     try:
-        parts = urlsplit(url)
-        port, query = parts.port, {k: v[-1] for k, v in parse_qs(parts.query).items()}
-        path_db = parts.path.strip("/") if parts.scheme != "unix" else ""
-        db = int(query.get("db", path_db or 0))
+        found = address.parse(settings.url)
     except ValueError as error:
-        raise BadUrl(f"{error}") from None
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    if parts.scheme == "unix":
-        return Endpoint(path=unquote(parts.path), db=db, user=user, password=password, connect_timeout=settings.connect_timeout)
-    if parts.scheme not in ("redis", "rediss"):
-        raise BadUrl(f"a scheme of {parts.scheme or 'nothing'!r} is not supported (sentinel and cluster come with a later version)")
-    tls = None
-    if parts.scheme == "rediss":
-        tls = Tls(
-            ca=query.get("ssl_ca_certs"),
-            cert=query.get("ssl_certfile"),
-            key=query.get("ssl_keyfile"),
-            check_hostname=query.get("ssl_check_hostname", "true").lower() not in ("false", "0", "no"),
-            verify=query.get("ssl_cert_reqs", "required") != "none",
-        )
-    return Endpoint(
-        host=parts.hostname or "localhost",
-        port=port or 6379,
-        db=db,
-        user=user,
-        password=password,
-        tls=tls,
-        connect_timeout=settings.connect_timeout,
+        raise BadUrl(str(error)) from None
+    timeout = settings.connect_timeout
+    if found.scheme == "embedded":
+        return Endpoint(path=socket_path(settings.url), connect_timeout=timeout)
+    user, password, options = credentials(settings.url)
+    if found.scheme == "unix":
+        return Endpoint(path=found.place, db=found.db, user=user, password=password, connect_timeout=timeout)
+    if found.scheme not in ("redis", "rediss"):
+        raise BadUrl(f"{found.scheme}:// is not supported by this version's workers")
+    host, port = found.hosts[0]
+    tls = _tls(options) if found.scheme == "rediss" else None
+    return Endpoint(host, port, "", found.db, user, password, tls, timeout)
+
+
+def _tls(options: dict[str, str]) -> Tls:
+    return Tls(
+        ca=options.get("ssl_ca_certs"),
+        cert=options.get("ssl_certfile"),
+        key=options.get("ssl_keyfile"),
+        check_hostname=options.get("ssl_check_hostname", "true").lower() not in ("false", "0", "no"),
+        verify=options.get("ssl_cert_reqs", "required") != "none",
     )
 
 

@@ -111,7 +111,7 @@ def _sentinel(target: address.Address, options: dict[str, Any]) -> Any:
 
 
 def _credentials(url: str) -> tuple[str | None, str | None, list[tuple[str, str]]]:
-    """User, password and options of a URL. The password may hold a bare '@', '/' or '#' (as in `jobqueue.address`): it ends at the last '@'."""
+    """User, password and options of a URL. The password may hold a bare '@', '/' or '#': it ends at the last '@'."""
     rest, _, query = url.partition("://")[2].partition("?")
     userinfo, at, _ = rest.rpartition("@")
     user, _, password = userinfo.partition(":")

@@ -1,6 +1,6 @@
-"""One Redis server as producers, the exporter and jqctl use it: a redis-py client that is rebuilt after a fork, and errors that say what happened.
+"""One Redis server as producers, the exporter and jqctl use it: redis-py connections, rebuilt after a fork, and honest errors.
 
-Thread-safe. Not for workers and steward (`jobqueue.redis.wire`). Nothing here knows what a queue is.
+Thread-safe. A `Transport` of `jobqueue.redis.queue`. Not for workers and steward, who use `jobqueue.redis.wire`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MAX_CLIENTS = "max number of clients reached"
 
 
 def classify(error: Exception, where: str) -> JobQueueError:
-    """What redis-py raised, as ours: `ServerRefused` if the server answered, else `Unavailable` (outcome unknown unless `sent` is False)."""
+    """What redis-py raised, as ours: ServerRefused if the server answered, else Unavailable (outcome unknown if `sent`)."""
     text = address.masked(str(error))
     if isinstance(error, JobQueueError):
         return error
@@ -78,6 +78,8 @@ class Server:
         self._pid = 0
         self._line = _Line()
         self._version: tuple[Any, tuple[int, ...]] | None = None
+        self.epoch = 0
+        """Grows with every new connection: what was learnt from the server before may not hold any more."""
 
     def client(self) -> Any:
         """The redis-py client of this process. Raises Unavailable if no Sentinel or Cluster node answers."""
@@ -96,7 +98,7 @@ class Server:
         except (raised.RedisError, raised.RedisClusterException, OSError, ValueError) as error:
             raise classify(error, self.where) from error
 
-    def execute(self, *command: Any) -> Any:
+    def call(self, *command: Any) -> Any:
         """One command and its reply as it came: bytes, ints, flat lists."""
         try:
             connection = self._connection()
@@ -107,7 +109,7 @@ class Server:
         except (raised.RedisError, raised.RedisClusterException, OSError) as error:
             raise classify(error, self.where) from error
 
-    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+    def pipe(self, commands: Sequence[Command]) -> list[Any]:
         """All in one round trip, on one connection. A refused command's place holds ServerRefused; only a lost connection raises."""
         if not commands:
             return []
@@ -122,18 +124,18 @@ class Server:
         """Run `lua/VERB.lua`; sent as a whole only if the server does not know it yet (a refused EVALSHA has done nothing)."""
         script = scripts.load(verb, self.version())
         try:
-            return self.execute("EVALSHA", script.sha, len(keys), *keys, *args)
+            return self.call("EVALSHA", script.sha, len(keys), *keys, *args)
         except ServerRefused as refused:
             if refused.code != "NOSCRIPT":
                 raise
-        return self.execute("EVAL", script.source, len(keys), *keys, *args)
+        return self.call("EVAL", script.source, len(keys), *keys, *args)
 
     def version(self) -> tuple[int, ...]:
         """The server's version as Redis counts (Valkey tells the one it is compatible with), asked once a client."""
         client = self.client()
         if self._version is None or self._version[0] is not client:
             try:
-                info = parse_info(self.execute("INFO", "server"))
+                info = parse_info(self.call("INFO", "server"))
             except ServerRefused as refused:
                 if refused.code != "NOPERM":
                     raise
@@ -167,11 +169,12 @@ class Server:
         line.used = now
         if line.connection is not None and not line.connection._sock:
             line.connection.connect()
+            self.epoch += 1
         return line.connection
 
     def _one(self, command: Command) -> Any:
         try:
-            return self.execute(*command)
+            return self.call(*command)
         except ServerRefused as refused:
             return refused
 

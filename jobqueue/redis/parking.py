@@ -1,0 +1,131 @@
+"""How an idle worker waits on several queues at once: one parked BLMOVE a queue, each on a connection of its own.
+
+A parked call moves the job that wakes it from the ready list to `next`, which belongs to nobody: so nothing is lost if this process is killed
+right then, or if its half-open connection fires after its death. The claim itself is the trip that follows. In front of that trip, in the
+same write, the other parked calls are ended (CLIENT UNBLOCK). A worker starts no handler while one of them is unanswered (`settled`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from jobqueue.errors import ServerRefused, Unavailable
+from jobqueue.redis.keys import QueueKeys
+from jobqueue.redis.wire import PENDING, Wire, wait_readable
+
+BLOCK = 1.0  # seconds a call stays parked on the server
+PATIENCE = 3.0  # how much later than BLOCK the answer may come before the connection counts as lost
+MOST = 16  # parked queues; further ones are looked at once a second
+AGAIN = 0.001  # seconds between two attempts to end a parked call that UNBLOCK has overtaken
+
+
+class Parked:
+    """One connection and the call parked on it. `asked`: when (monotonic), None while nothing is parked."""
+
+    __slots__ = ("asked", "client_id", "keys", "wire")
+
+    def __init__(self, wire: Wire, keys: QueueKeys) -> None:
+        self.wire, self.keys = wire, keys
+        self.client_id: int = wire.call("CLIENT", "ID")
+        self.asked: float | None = None
+
+    def park(self, now: float) -> None:
+        if self.asked is None:
+            self.wire.send("BLMOVE", self.keys.pending, self.keys.next, "RIGHT", "LEFT", BLOCK)
+            self.asked = now
+
+
+class Parking:
+    """All parked calls of one worker. `command`: the connection its trips use. They live and die together."""
+
+    def __init__(self, command: Wire, dial: Callable[[], Wire], keys: Mapping[str, QueueKeys]) -> None:
+        self._command, self._dial, self._keys = command, dial, dict(list(keys.items())[:MOST])
+        self._partial = len(keys) > MOST
+        self._parked: dict[str, Parked] = {}
+        self._refused = False
+
+    def wait(self, queues: Sequence[str], timeout: float, wakeup_fd: int) -> bool:
+        """Wait until a job came for one of `queues`, `wakeup_fd` is readable or `timeout` seconds passed; True if a job came.
+
+        Whatever is still parked afterwards is ended by the next trip: follow it with `settled`. Raises Unavailable.
+        """
+        end = time.monotonic() + min(timeout, BLOCK if self._partial or self._refused else timeout)
+        self._refused = False
+        for queue in queues:
+            if queue in self._keys:
+                self._place(queue).park(time.monotonic())
+        woken = False
+        while not woken and not self._refused:
+            now = time.monotonic()
+            self._check(now)
+            waiting = {p.wire.fileno(): p for p in self._parked.values() if p.asked is not None}
+            ready = wait_readable([wakeup_fd, *waiting], max(0.0, min(end - now, BLOCK + PATIENCE)))
+            woken = any([self._answered(waiting[fd], again=True) for fd in ready if fd in waiting])
+            if wakeup_fd in ready or time.monotonic() >= end:
+                break
+        self._end_parked()
+        return woken
+
+    def _place(self, queue: str) -> Parked:
+        parked = self._parked.get(queue)
+        if parked is None:
+            parked = self._parked[queue] = Parked(self._dial(), self._keys[queue])
+        return parked
+
+    def _answered(self, parked: Parked, *, again: bool) -> bool:
+        """Read a parked call's answer if it is there; True if it moved a job. `again`: park anew if it just timed out."""
+        reply = parked.wire.poll()
+        if reply is PENDING:
+            return False
+        parked.asked = None
+        if isinstance(reply, ServerRefused):
+            if reply.code in ("UNBLOCKED", "OOM", "WRONGTYPE", "NOPERM"):
+                self._refused = reply.code != "UNBLOCKED"  # cannot park there: trips look instead
+                return False
+            raise parked.wire.lost(reply)
+        if reply is None and again:
+            parked.park(time.monotonic())
+        return reply is not None
+
+    @staticmethod
+    def _late(parked: Parked, now: float) -> bool:
+        return parked.asked is not None and now - parked.asked > BLOCK + PATIENCE
+
+    def _check(self, now: float) -> None:
+        for parked in self._parked.values():
+            if self._late(parked, now):
+                raise parked.wire.lost("a parked call was not answered in time")
+
+    def _end_parked(self) -> None:
+        for parked in self._parked.values():
+            if parked.asked is not None:
+                self._command.defer("CLIENT", "UNBLOCK", parked.client_id)
+
+    def settled(self) -> bool:
+        """After the trip that followed `wait`: wait until every parked call is answered. True if one of them moved a job meanwhile, so
+        that one more trip has to return what is in `next`. An UNBLOCK that overtook its BLMOVE (it answers 0) is repeated.
+        """
+        moved, start = False, time.monotonic()
+        while left := [p for p in self._parked.values() if p.asked is not None]:
+            moved = any([self._answered(p, again=False) for p in left]) or moved
+            left = [p for p in left if p.asked is not None]
+            if not left:
+                break
+            self._check(time.monotonic())
+            if not wait_readable([p.wire.fileno() for p in left], AGAIN) and time.monotonic() - start < BLOCK:
+                self._unblock(left)
+        return moved
+
+    def _unblock(self, left: Sequence[Parked]) -> None:
+        """Where UNBLOCK is not permitted the calls end by their own timeout."""
+        self._command.pipe([["CLIENT", "UNBLOCK", p.client_id] for p in left])
+
+    def close(self) -> None:
+        """Close all parked connections."""
+        for parked in self._parked.values():
+            parked.wire.close()
+        self._parked.clear()
+
+
+__all__ = ["BLOCK", "MOST", "Parking", "Unavailable"]
