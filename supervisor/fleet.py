@@ -8,6 +8,7 @@ says, and gives each action to `applied`, which is the same bookkeeping the prop
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from math import inf
 from typing import assert_never
 
