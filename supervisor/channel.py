@@ -139,10 +139,15 @@ def pair() -> tuple[Channel, socket.socket]:
     return Channel(ours), theirs
 
 
-def inherited(fd: int) -> Channel:
-    """The channel a process was born with; from here on it is close-on-exec."""
+def socket_of(fd: int) -> socket.socket:
+    """The socket behind a descriptor that is ours now; close-on-exec."""
     os.set_inheritable(fd, False)
-    return Channel(socket.socket(fileno=fd))
+    return socket.socket(fileno=fd)
+
+
+def inherited(fd: int) -> Channel:
+    """The channel a process was born with."""
+    return Channel(socket_of(fd))
 
 
 def memfd(data: bytes, name: str) -> int:

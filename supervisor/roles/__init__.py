@@ -24,7 +24,7 @@ EXIT_UNUSABLE = 78
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What the master's first message says, and what the process was born with. `settings` is JSON, see supervisor.settings."""
+    """What the master's first message says, and what the process was born with. `settings` is JSON."""
 
     channel: Channel
     board_fd: int
@@ -62,7 +62,7 @@ def begin(title: str) -> Start:
 
 
 def fail(channel: Channel, error: str, code: int = EXIT_UNUSABLE) -> int:
-    """Tell the master why this role cannot work; returns the code to leave with (78: no use to try again, 75: try later)."""
+    """Tell the master why this role cannot work; returns the code to leave with (78: no use to try again, 75: later)."""
     with contextlib.suppress(ChannelClosed):
         channel.send({"kind": "failed", "error": error, "exit": code})
     return code
