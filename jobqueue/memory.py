@@ -1,0 +1,346 @@
+"""The queue port in plain dicts: for tests, and as the readable statement of what the Lua verbs do.
+
+Not thread-safe, not shared between processes, and nothing survives. `jobqueue.testing` puts a producer's face on it;
+the conformance suite in tests/queue holds it to the same promises as Redis. Lists are kept as in Redis: new jobs at the
+left, the next to run at the right.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, assert_never
+
+from jobqueue.errors import Fenced, QueueFull, Stale
+from jobqueue.outcome import Ack, Bury, Requeue, Retry
+from jobqueue.port import Claim, Enqueued, NewJob, Reconciled, Settlement
+from jobqueue.redis.keys import check_name
+from jobqueue.settings import QueueSettings, settings_of
+
+CLAIM_BYTES = 256 * 1024
+ID_REMEMBERED_MS = 3_600_000
+List: TypeAlias = deque[bytes]
+
+
+@dataclass(slots=True)
+class QueueState:
+    """All keys of one queue, named as in Redis. `scheduled` and `dead`: element → time, ms. `bars` and `was` are fields
+    of `workers`
+    there: trips up to the bar are refused; `was` is the last applied trip of a worker that is fenced but not emptied."""
+
+    pending: List = field(default_factory=deque)
+    next: List = field(default_factory=deque)
+    processing: dict[str, List] = field(default_factory=dict)
+    scheduled: dict[bytes, int] = field(default_factory=dict)
+    dead: dict[bytes, int] = field(default_factory=dict)
+    workers: dict[str, int] = field(default_factory=dict)
+    bars: dict[str, int] = field(default_factory=dict)
+    was: dict[str, int] = field(default_factory=dict)
+    leases: dict[str, int] = field(default_factory=dict)
+    alarm: bool = False
+    unique: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, int] = field(default_factory=dict)
+    paused: str | None = None
+    cancelled: set[str] = field(default_factory=set)
+    stats: Counter[str] = field(default_factory=Counter)
+
+    def held(self, worker: str) -> List:
+        """The worker's processing list, newest first; kept only while it holds something (see `tidy`)."""
+        return self.processing.get(worker) or deque()
+
+    def keep(self, worker: str, held: List) -> None:
+        """What the worker holds from now on; as in Redis an empty list is no list."""
+        if held:
+            self.processing[worker] = held
+        else:
+            self.processing.pop(worker, None)
+
+    def free(self, unique: str, job_id: str) -> None:
+        """Free a unique key, if it is this job's."""
+        if unique and self.unique.get(unique) == job_id:
+            del self.unique[unique]
+
+    def schedule(self, element: bytes, due: int) -> None:
+        """Put off until `due`; a new earliest due time rings the alarm."""
+        self.scheduled[element] = due
+        if min(self.scheduled.items(), key=_by_time)[0] == element:
+            self.alarm = True
+
+    def bury(self, element: bytes, now: int) -> None:
+        self.dead[element] = now
+        self.stats["dead"] += 1
+
+    def trim(self, dead_max: int) -> None:
+        """Only the youngest `dead_max` dead letters stay."""
+        if len(self.dead) > dead_max:
+            for element, _ in sorted(self.dead.items(), key=_by_time)[: len(self.dead) - dead_max]:
+                del self.dead[element]
+
+    def return_next(self) -> int:
+        count = len(self.next)
+        while self.next:
+            self.pending.append(self.next.popleft())
+        return count
+
+
+class MemoryQueue:
+    """Producer, worker and steward port in one. `clock`: the server's time in ms."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, QueueSettings] | None = None,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.settings, self.clock = dict(settings or {}), clock
+        self.queues: dict[str, QueueState] = {}
+        self.registered: set[str] = set()
+
+    def state(self, queue: str) -> QueueState:
+        """All there is of a queue. Raises InvalidQueueName."""
+        if queue not in self.queues:
+            self.queues[check_name(queue)] = QueueState()
+        return self.queues[queue]
+
+    # ------------------------------------------------------------------ producers
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued | Exception]:
+        """See ProducerPort."""
+        for job in jobs:
+            check_name(job.queue)
+        return [self._enqueue(self.state(job.queue), job) for job in jobs]
+
+    def _enqueue(self, q: QueueState, job: NewJob) -> Enqueued | Exception:
+        now = self.clock()
+        if job.deduplicate and q.ids.get(job.id, 0) > now:
+            return Enqueued(job.id, True)
+        if job.unique and job.unique in q.unique:
+            return Enqueued(q.unique[job.unique], True)
+        if job.max_length is not None and len(q.pending) >= job.max_length:
+            return QueueFull(job.queue, len(q.pending), job.max_length)
+        if job.deduplicate:
+            q.ids[job.id] = now + ID_REMEMBERED_MS
+        if job.unique:
+            q.unique[job.unique] = job.id
+        due = job.due_ms or (now + job.delay_ms if job.delay_ms > 0 else 0)
+        if due > now:
+            q.schedule(job.element, due)
+        else:
+            q.pending.appendleft(job.element)
+        q.stats["enqueued"] += 1
+        return Enqueued(job.id, False)
+
+    def register(self, queues: Sequence[str]) -> None:
+        """See ProducerPort."""
+        self.registered.update(map(check_name, queues))
+
+    def now_ms(self) -> int:
+        """See ProducerPort."""
+        return self.clock()
+
+    # ------------------------------------------------------------------ workers
+
+    def join(self, worker: str, queues: Sequence[str], lease_ms: int) -> None:
+        """See WorkerPort."""
+        for queue in queues:
+            q = self.state(queue)
+            q.workers.setdefault(worker, 0)
+            q.leases[worker] = self.clock() + lease_ms
+
+    def settle(
+        self,
+        worker: str,
+        trip: int,
+        applied: int,
+        home: str,
+        done: Sequence[Settlement],
+        keep: int,
+        order: Sequence[str],
+        want: int,
+        return_next: bool,
+    ) -> Claim:
+        """See WorkerPort."""
+        for queue in order:
+            self._check_trip(self.state(queue), worker, trip, applied)
+        q = self.state(home)
+        held = deque(q.held(worker))
+        mine = [held.pop() for _ in range(min(len(done), len(held)))]
+        front = self._dispose(q, list(zip(done, mine, strict=False)), settling=True)
+        q.trim(settings_of(self.settings, home).dead_max)
+        while len(held) > keep:
+            q.pending.append(held.popleft())
+        q.pending.extend(reversed(front))
+        q.keep(worker, held)
+        for queue in order:
+            self.state(queue).workers[worker] = trip
+        source, jobs = self._claim(worker, order, 0 if held else want)
+        if return_next:
+            for queue in order:
+                self.state(queue).return_next()
+        return Claim(
+            length=len(held),
+            queue=source or home,
+            jobs=jobs,
+            lost=len(done) - len(mine),
+            paused=frozenset(queue for queue in order if self.state(queue).paused is not None),
+            cancelled=bool(source and self.state(source).cancelled),
+            now_ms=self.clock(),
+        )
+
+    @staticmethod
+    def _check_trip(q: QueueState, worker: str, trip: int, applied: int) -> None:
+        if worker not in q.workers:
+            raise Fenced(worker)
+        if q.workers[worker] != applied or trip <= applied or trip <= q.bars.get(worker, 0):
+            raise Stale(worker, trip)
+
+    def _dispose(self, q: QueueState, pairs: list[tuple[Settlement, bytes]], *, settling: bool) -> List:
+        """Carry out each settlement for the element beside it; returns what has to go to the front, oldest first."""
+        now, front = self.clock(), List()
+        for s, element in pairs:
+            match s.disposition:
+                case Ack(counter):
+                    q.stats[counter] += 1
+                    q.free(s.unique, s.job_id)
+                case Retry(delay_ms, rewritten):
+                    q.schedule(rewritten, now + delay_ms)
+                    q.stats["retried"] += 1
+                case Bury(rewritten):
+                    q.bury(rewritten, now)
+                    q.free(s.unique, s.job_id)
+                case Requeue(changed):
+                    front.append(element if changed is None else changed)
+                    q.stats["requeued"] += settling
+                case _:
+                    assert_never(s.disposition)
+        return front
+
+    def _claim(self, worker: str, order: Sequence[str], want: int) -> tuple[str, list[bytes]]:
+        for queue in order:
+            q = self.state(queue)
+            if q.paused is not None:
+                continue
+            jobs: list[bytes] = []
+            size = 0
+            while len(jobs) < want and size < CLAIM_BYTES and (source := q.next or q.pending):
+                jobs.append(source.pop())
+                size += len(jobs[-1])
+            if jobs:
+                q.keep(worker, deque(reversed(jobs)))
+                return queue, jobs
+        return "", []
+
+    def reconcile(self, worker: str, bar: int, queues: Sequence[str]) -> Reconciled:
+        """See WorkerPort."""
+        states = {queue: self.state(queue) for queue in queues}
+        if any(worker not in q.workers for q in states.values()):
+            raise Fenced(worker)
+        for q in states.values():
+            q.bars[worker] = bar
+        applied = max(q.workers[worker] for q in states.values())
+        return Reconciled(applied, {queue: list(reversed(q.held(worker))) for queue, q in states.items()})
+
+    def retire(self, worker: str, queues: Sequence[str]) -> bool:
+        """See WorkerPort."""
+        retired = True
+        for queue in queues:
+            q = self.state(queue)
+            if q.held(worker):
+                retired = False
+            else:
+                for table in (q.workers, q.bars, q.was, q.leases):
+                    table.pop(worker, None)
+        return retired
+
+    def cancelled(self, queue: str, job_ids: Sequence[str]) -> frozenset[str]:
+        """See WorkerPort."""
+        marks = self.state(queue).cancelled
+        found = frozenset(marks.intersection(job_ids))
+        marks -= found
+        return found
+
+    # ------------------------------------------------------------------ stewards
+
+    def leases(self, queue: str) -> tuple[dict[str, int], int]:
+        """See StewardPort."""
+        return dict(self.state(queue).leases), self.clock()
+
+    def fence(self, worker: str, queue: str) -> tuple[int, list[bytes]]:
+        """See StewardPort."""
+        q = self.state(queue)
+        if worker in q.workers:
+            q.was[worker] = q.workers.pop(worker)
+            q.bars.pop(worker, None)
+        return q.was.get(worker, -1), list(reversed(q.held(worker)))
+
+    def recover(self, worker: str, queue: str, done: Sequence[Settlement], counter: str) -> int:
+        """See StewardPort."""
+        q = self.state(queue)
+        q.workers.pop(worker, None)
+        q.bars.pop(worker, None)
+        q.return_next()
+        held, pairs = deque(reversed(q.held(worker))), []
+        for s in done:
+            if s.element in held:
+                held.remove(s.element)
+                pairs.append((s, s.element))
+        q.pending.extend(reversed(self._dispose(q, pairs, settling=False)))
+        q.keep(worker, deque(reversed(held)))
+        if pairs:
+            q.stats[counter] += len(pairs)
+            q.trim(settings_of(self.settings, queue).dead_max)
+        if not held:
+            q.leases.pop(worker, None)
+            q.was.pop(worker, None)
+        return len(held)
+
+    def hand_back(self, worker: str, queue: str, trip: int, keep: int) -> int:
+        """See StewardPort."""
+        q = self.state(queue)
+        if worker not in q.workers or max(q.workers[worker], q.bars.get(worker, 0)) != trip:
+            return -1
+        held, moved = deque(q.held(worker)), 0
+        while len(held) > keep:
+            q.pending.append(held.popleft())
+            moved += 1
+        q.keep(worker, held)
+        return moved
+
+    def promote(self, queue: str, limit: int = 1000) -> tuple[int, int, int]:
+        """See StewardPort."""
+        q, now = self.state(queue), self.clock()
+        due = sorted((item for item in q.scheduled.items() if item[1] <= now), key=_by_time)[:limit]
+        for element, _ in due:
+            del q.scheduled[element]
+            q.pending.appendleft(element)
+        return len(due), min(q.scheduled.values(), default=0), now
+
+    def beat(self, queue: str, workers: Sequence[str], lease_ms: int) -> int:
+        """See StewardPort."""
+        q = self.state(queue)
+        known = [worker for worker in workers if worker in q.workers]
+        q.leases.update(dict.fromkeys(known, self.clock() + lease_ms))
+        return len(known)
+
+    def return_next(self, queue: str) -> int:
+        """See StewardPort."""
+        return self.state(queue).return_next()
+
+    # ------------------------------------------------------------------ operators
+
+    def pause(self, queue: str, reason: str = "") -> None:
+        """Nothing is claimed from the queue until `resume`."""
+        self.state(queue).paused = reason
+
+    def resume(self, queue: str) -> None:
+        """Undo `pause`."""
+        self.state(queue).paused = None
+
+    def cancel(self, queue: str, job_id: str) -> None:
+        """Have the job dropped when it is claimed."""
+        self.state(queue).cancelled.add(job_id)
+
+
+def _by_time(item: tuple[bytes, int]) -> tuple[int, bytes]:
+    return item[1], item[0]
