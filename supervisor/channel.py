@@ -20,6 +20,13 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Final
 
+CHANNEL_FD: Final = 3
+BOARD_FD: Final = 4
+SETTINGS_FD: Final = 5
+"""What a child is born with, besides the usual three; `preload: false` workers alone have the last."""
+MASTER_PID: Final = "JQD_MASTER_PID"
+"""The environment variable that says who a child's parent must be."""
+
 _INLINE: Final = 32 * 1024
 _BUFFER: Final = 64 * 1024
 _MAX_FDS: Final = 16

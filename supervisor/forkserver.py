@@ -212,7 +212,7 @@ def live(spec: WorkerSpec, board: Scoreboard, channel: Channel, body: Callable[[
         code = body(channel)
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else roles.EXIT_BUG if leaving.code else 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 (the end of a process)
         if board.read(spec.slot).birth == spec.birth:
             traceback.print_exc()
         else:

@@ -18,11 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from supervisor import channel, notify
-
-CHANNEL_FD: Final = 3
-BOARD_FD: Final = 4
-SETTINGS_FD: Final = 5
-MASTER_PID: Final = "JQD_MASTER_PID"
+from supervisor.channel import BOARD_FD, CHANNEL_FD, MASTER_PID, SETTINGS_FD
 
 _ROOT: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _HIGH_FD: Final = 64

@@ -1,6 +1,7 @@
 """What every role does first and last: take its channel, learn who it is, leave without running anybody else's cleanup.
 
-Not a role itself, and no role is imported here. Called by the `main` of each role, in its own process.
+Not a role itself, and no role is imported here. Called by the `main` of each role, in its own process. It imports little:
+the embedded server is up after a few milliseconds of Python, and everybody waits for it.
 """
 
 from __future__ import annotations
@@ -8,22 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from supervisor import channel as channels
-from supervisor.channel import Channel, ChannelClosed
-from supervisor.spawn import BOARD_FD, CHANNEL_FD, MASTER_PID
+from supervisor.channel import BOARD_FD, CHANNEL_FD, MASTER_PID, Channel, ChannelClosed
 
 EXIT_BUG = 70
 EXIT_LATER = 75
 EXIT_UNUSABLE = 78
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """What the master's first message says, and what the process was born with. `settings` is JSON."""
 
     channel: Channel
@@ -84,7 +81,9 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = main()
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else EXIT_BUG if leaving.code else 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 (the end of a process)
+        import traceback
+
         traceback.print_exc()
     finally:
         leave(code)

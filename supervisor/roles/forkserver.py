@@ -20,7 +20,7 @@ def main() -> int:
     try:
         preloaded = forkserver.preload(start)
         description = channel.memfd(preloaded.registry.describe(), "jqd-registry")
-    except BaseException:  # a handler module may call sys.exit: that is a fault of the handlers too
+    except BaseException:  # noqa: BLE001 (a module that calls sys.exit is a fault of the handlers too)
         return roles.fail(start.channel, traceback.format_exc())
     with contextlib.suppress(channel.ChannelClosed):
         start.channel.send({"kind": "ready"}, [description])

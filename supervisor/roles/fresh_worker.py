@@ -20,19 +20,19 @@ def main() -> int:
     roles.set_title(f"jqd: worker {spec.pool}/{spec.index} starting")
     spawn.die_with_parent(spec.master_pid, signal.SIGTERM)
     forkserver.reset_signals()
-    for fd in (spawn.BOARD_FD, spawn.SETTINGS_FD):
+    for fd in (channels.BOARD_FD, channels.SETTINGS_FD):
         os.set_inheritable(fd, False)
-    board = Scoreboard.open(spawn.BOARD_FD)
+    board = Scoreboard.open(channels.BOARD_FD)
 
     def body(channel: Channel) -> int:
         from supervisor.roles import worker
         from supervisor.settings import decode
 
-        settings = decode(channels.read_memfd(spawn.SETTINGS_FD))
-        os.close(spawn.SETTINGS_FD)
+        settings = decode(channels.read_memfd(channels.SETTINGS_FD))
+        os.close(channels.SETTINGS_FD)
         return worker.run(spec, settings, forkserver.load_handlers(settings), board, channel)
 
-    forkserver.live(spec, board, channels.inherited(spawn.CHANNEL_FD), body)
+    forkserver.live(spec, board, channels.inherited(channels.CHANNEL_FD), body)
 
 
 if __name__ == "__main__":
