@@ -185,6 +185,10 @@ class Exposition:
         self._directory = directory
         self._keys: dict[str, Any] = {}
 
+    def warm(self) -> None:
+        """Import what `render` needs, 100 ms of work, so that the first scrape is as fast as any."""
+        from prometheus_client import exposition, multiprocess  # noqa: F401
+
     def render(self, readings: Iterable[Reading], gone: frozenset[int], accept: str = "") -> tuple[bytes, str]:
         """(body, content type). `gone`: slots without a process, whose live gauges count no more."""
         from prometheus_client.exposition import choose_encoder
@@ -195,7 +199,7 @@ class Exposition:
     def _metrics(self, readings: list[Reading], gone: frozenset[int]) -> Iterator[Any]:
         contents, gauges, skipped = [], [], 0
         dead = {f"w{slot}" for slot in gone}
-        for path in sorted(glob.glob(f"{glob.escape(self._directory)}/*.db")):
+        for path in sorted(glob.glob(f"{glob.escape(self._directory)}/*.db")) if self._directory else ():
             kind, _, rest = os.path.basename(path).partition("_")
             if (content := read(path)) is None:
                 skipped += 1

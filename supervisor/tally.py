@@ -135,11 +135,11 @@ class Recorder:
         """True while something is counted and not yet visible: who idles now should wake within 100 ms."""
         return bool(self._dirty)
 
-    def for_type(self, queue: str, type: str) -> TypeMetrics:
+    def for_type(self, queue: str, type_: str) -> TypeMetrics:
         """The counters of one (queue, type). Cached; beyond 500 types a new one counts as `other`."""
-        found = self._types.get((queue, type))
+        found = self._types.get((queue, type_))
         if found is None:
-            key = (self._queue_names.admit(queue), self._type_names.admit(type))
+            key = (self._queue_names.admit(queue), self._type_names.admit(type_))
             found = self._types.get(key) or TypeMetrics(self._sink, self._dirty, *key)
             self._types[key] = found
         return found
