@@ -1,4 +1,6 @@
-"""What the conformance suite needs of a backend beside the ports: to look inside, to let time pass, to do what others do to it."""
+"""What the conformance suite needs of a backend beside the ports: to look inside, to let time pass, to do what others
+do to it.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +141,9 @@ class RedisBackend:
             for member in self.client.zrange(name, 0, -1):
                 self.client.zincrby(name, -ms, member)
         for name in self.client.keys(keys.id("*").replace("{", "\\{").replace("}", "\\}")):
-            self.client.pexpire(name, max(1, self.client.pttl(name) - ms)) if ms < 3_600_000 else self.client.delete(name)
+            self.client.pexpire(name, max(1, self.client.pttl(name) - ms)) if ms < 3_600_000 else self.client.delete(
+                name
+            )
 
     def pause(self, queue: str) -> None:
         self.client.set(self.keys(queue).paused, "test")
@@ -184,7 +188,9 @@ class RedisBackend:
         return count
 
     def processing_lists(self, queue: str) -> int:
-        return len([name for name in self.client.keys("*") if b":processing:" in name and f"{{{queue}}}".encode() in name])
+        return len(
+            [name for name in self.client.keys("*") if b":processing:" in name and f"{{{queue}}}".encode() in name]
+        )
 
 
 def _by_time(members: dict[bytes, int]) -> list[bytes]:

@@ -67,9 +67,7 @@ class Hand:
         return self.settle(*(done(element) for element in elements), keep=keep, want=want)
 
 
-def done(
-    element: bytes, disposition: Disposition | None = None, job_id: str = "", unique: str = ""
-) -> Settlement:
+def done(element: bytes, disposition: Disposition | None = None, job_id: str = "", unique: str = "") -> Settlement:
     """What to do with `element`; an ack unless said otherwise."""
     return Settlement(disposition or Ack(), element, job_id, unique)
 
