@@ -46,6 +46,18 @@ class Unavailable(JobQueueError):
         super().__init__(f"Redis at {where} is not available: {cause}")
 
 
+class OutcomeUnknown(Unavailable):
+    """The connection broke after jobs may have been sent. `repeatable`: enqueueing them again cannot double them."""
+
+    def __init__(self, lost: Unavailable, job_id: str, *, jobs: int = 1, repeatable: bool = False) -> None:
+        self.job_id, self.jobs, self.repeatable = job_id, jobs, repeatable
+        super().__init__(lost.where, lost.cause)
+        what = f"job {job_id!r} is" if jobs == 1 and job_id else f"{jobs} jobs are" if jobs > 1 else "the job is"
+        cure = "Enqueue again" if repeatable else "Enqueue with an id= of your own (or unique=), then repeating it"
+        rest = ": the same id within an hour is the same job" if repeatable else " is harmless"
+        self.args = (f"{lost}. Whether {what} in the queue is not known. {cure}{rest}.",)
+
+
 class ServerRefused(JobQueueError):
     """Redis answered with an error. `code` is the first word of it (OOM, READONLY, LOADING, WRONGPASS, NOPERM, ...)."""
 

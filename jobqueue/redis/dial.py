@@ -64,9 +64,7 @@ def client(settings: RedisSettings) -> Any:
 def _options(settings: RedisSettings, target: address.Address) -> dict[str, Any]:
     """What holds for every kind of connection. A resent command is a doubled job: no retries of any kind, and RESP2 keeps pushes away."""
     user, password, query = _credentials(settings.url)
-    options = {
-        name: URL_QUERY_ARGUMENT_PARSERS.get(name, str)(text) for name, text in query if name not in _FIXED_OPTIONS
-    }
+    options = {name: _read_option(name, text) for name, text in query if name not in _FIXED_OPTIONS}
     options |= {
         "db": target.db,
         "username": options.get("username", user),
@@ -78,6 +76,11 @@ def _options(settings: RedisSettings, target: address.Address) -> dict[str, Any]
         "health_check_interval": 0,
     }
     return options | _silence()
+
+
+def _read_option(name: str, text: str) -> Any:
+    parser: Any = URL_QUERY_ARGUMENT_PARSERS.get(name, str)
+    return parser(text)
 
 
 def _silence() -> dict[str, Any]:

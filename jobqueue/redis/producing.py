@@ -15,6 +15,7 @@ from jobqueue.redis.server import Server
 from jobqueue.settings import QueueSettings, RedisSettings
 
 DURABLE_WITHIN_MS = 1000
+_FEW = 16
 
 
 class RedisProducer:
@@ -25,33 +26,33 @@ class RedisProducer:
         self._queues = queues
         self._queue: RedisQueue | None = None
         self._offset_ms = 0.0
-        self._asked_at: int | None = None
-        self._known: set[tuple[int, str]] = set()
+        self._known: frozenset[str] = frozenset()
+        self._made_at = self._asked_at = self._known_at = -1  # epochs of the server
 
     @property
     def queue(self) -> RedisQueue:
         """The port itself, made for the version of the server that answers."""
-        version = self.server.version()
-        if self._queue is None or self._queue.version != version:
-            self._queue = RedisQueue(self.server, self.server.settings.key_prefix, self._queues, version)
+        if self._queue is None or self._made_at != self.server.epoch:
+            version, self._made_at = self.server.version(), self.server.epoch
+            if self._queue is None or self._queue.version != version:
+                self._queue = RedisQueue(self.server, self.server.settings.key_prefix, self._queues, version)
         return self._queue
 
     def now_ms(self) -> int:
         """The server's clock: asked once a connection, then carried on by our monotonic one."""
-        self.server.connect()
         if self._asked_at != self.server.epoch:
-            epoch = self.server.epoch
-            self._offset_ms = self.queue.now_ms() - time.monotonic() * 1000
-            self._asked_at = epoch
+            asked = self.queue.now_ms()
+            self._offset_ms, self._asked_at = asked - time.monotonic() * 1000, self.server.epoch
         return int(time.monotonic() * 1000 + self._offset_ms)
 
     def register(self, queues: Iterable[str]) -> None:
         """Make queues known to dashboards; costs nothing from the second time on, until the connection changes."""
-        epoch = self.server.epoch
-        unknown = [queue for queue in queues if (epoch, queue) not in self._known]
+        if self._known_at != self.server.epoch:
+            self._known, self._known_at = frozenset(), self.server.epoch
+        unknown = [queue for queue in queues if queue not in self._known]
         if unknown:
             self.queue.register(unknown)
-            self._known = {known for known in self._known if known[0] == epoch} | {(epoch, queue) for queue in unknown}
+            self._known |= frozenset(unknown)
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued | Exception]:
         """See ProducerPort."""
@@ -59,31 +60,45 @@ class RedisProducer:
         return self.queue.enqueue(jobs)
 
     def push(self, queue: str, elements: Sequence[bytes], max_length: int | None) -> tuple[int, int]:
-        """Many plain jobs (at most 2,000) by one script: how many, in order, are in, and how long the queue was before.
+        """Many plain jobs (at most 2,000) at once: how many, in order, are in, and how long the queue was before.
 
         Raises ServerRefused (none is in), Unavailable.
         """
         self.register((queue,))
         keys = self.queue.keys(queue)
+        if max_length is None and len(elements) > _FEW:
+            # The same without Lua, which copies every element twice: half the time at the server.
+            count = ("HINCRBY", keys.stats, "enqueued", len(elements))
+            length, _ = self.server.together([("LPUSH", keys.pending, *elements), count])
+            return len(elements), int(length) - len(elements)
         limit: object = "" if max_length is None else max_length
         taken, length = self.server.run("push", [keys.pending, keys.stats], [limit, *elements])
         return int(taken), int(length)
 
-    def durable(self) -> bool | None:
+    @property
+    def epoch(self) -> int:
+        return self.server.epoch
+
+    def close(self) -> None:
+        self.server.close()
+
+    def durable(self, since: int) -> bool | None:
         """Whether what this thread has enqueued is on a replica, or on disk, as `durability` asks; None if it asks for nothing.
 
-        False after a second of waiting: the jobs are in, but a failover (or a power cut) now may lose them.
+        False after a second: the jobs are in, but a failover (or a power cut) now may lose them. `since`: the epoch when they were
+        sent; a newer connection knows nothing of them, and would say yes.
         """
+        reached = False
         match self.server.settings.durability:
             case "none":
                 return None
             case "replica":
-                return int(self.server.call("WAIT", 1, DURABLE_WITHIN_MS)) >= 1
+                reached = int(self.server.call("WAIT", 1, DURABLE_WITHIN_MS)) >= 1
             case "fsync":
                 try:
-                    local, _ = self.server.call("WAITAOF", 1, 0, DURABLE_WITHIN_MS)
+                    reached = int(self.server.call("WAITAOF", 1, 0, DURABLE_WITHIN_MS)[0]) >= 1
                 except ServerRefused as refused:
                     if refused.code in ("NOPERM", "NOAUTH"):
                         raise
-                    return False  # appendonly is off, or the server is older than WAITAOF
-                return int(local) >= 1
+                    # Else appendonly is off, or the server is older than WAITAOF: not reached, and no failure of the enqueue.
+        return reached and self.server.epoch == since

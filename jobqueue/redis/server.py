@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import hiredis
 import redis
 from redis import exceptions as raised
 
@@ -60,6 +61,11 @@ def classify(error: Exception, where: str) -> JobQueueError:
     return Unavailable(where, text or type(error).__name__, sent=sent)
 
 
+def _packed(commands: Sequence[Command]) -> list[bytes]:
+    # redis-py looks at every argument's type first, which costs more than all the rest.
+    return [b"".join([hiredis.pack_command(tuple(command)) for command in commands])]
+
+
 class _Line(threading.local):
     """One thread's own connection. A pool would be asked twice a command, which costs as much as the command."""
 
@@ -104,7 +110,7 @@ class Server:
             connection = self._connection()
             if connection is None:
                 return self._client.execute_command(*command)
-            connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            connection.send_packed_command((hiredis.pack_command(command),), check_health=False)
             return connection.read_response()
         except (raised.RedisError, raised.RedisClusterException, OSError) as error:
             raise classify(error, self.where) from error
@@ -117,8 +123,19 @@ class Server:
             connection = self._connection()
             if connection is None:
                 return [self._one(command) for command in commands]
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            connection.send_packed_command(_packed(commands), check_health=False)
             return [self._reply(connection) for _ in commands]
+
+    def together(self, commands: Sequence[Command]) -> list[Any]:
+        """All of them or none, as one transaction, in one round trip. Raises ServerRefused for the first that is refused."""
+        answers = self.pipe([("MULTI",), *commands, ("EXEC",)])
+        for answer in answers:
+            if isinstance(answer, ServerRefused):
+                raise answer
+        for answer in answers[-1]:
+            if isinstance(answer, Exception):
+                raise classify(answer, self.where)
+        return list(answers[-1])
 
     def run(self, verb: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run `lua/VERB.lua`; sent as a whole only if the server does not know it yet (a refused EVALSHA has done nothing)."""
@@ -142,6 +159,11 @@ class Server:
                 info = {}
             self._version = client, scripts.parse_version(info.get("redis_version", "7.0"))
         return self._version[1]
+
+    def connect(self) -> None:
+        """Open this thread's connection if it is not open. Raises Unavailable with `sent` False, ServerRefused."""
+        with self.errors():
+            self._connection()
 
     def close(self) -> None:
         """Close this process's connections; the next command opens new ones."""
