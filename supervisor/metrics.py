@@ -121,7 +121,7 @@ def read(path: str) -> list[tuple[str, float]] | None:
 
 
 class MappedFiles:
-    """The mapped values of one identifier. Never raises for want of space: says so once and counts no more."""
+    """The mapped values of one identifier. Never raises for want of space: says so once and adds no series from there on."""
 
     def __init__(self, identifier: str, directory: str | None) -> None:
         self._directory = directory or os.environ.get(VARIABLE, "")
@@ -175,7 +175,9 @@ class MappedFiles:
     def _stop(self, error: OSError) -> None:
         self._stopped = True
         cause, fields = error.strerror or str(error), {"event": "metrics_stopped", "identifier": self._identifier}
-        _log.error("this process counts no more: %s in %s. Jobs go on", cause, self._directory, extra=fields)
+        _log.error(
+            "no new series of metrics from this process: %s in %s. Jobs go on", cause, self._directory, extra=fields
+        )
 
 
 class Exposition:

@@ -98,7 +98,7 @@ class Exporter:
         return parsed(body)
 
     def exit_code(self, timeout: float = 10.0) -> int:
-        pid, status = eventually(lambda: self._reaped(), timeout, what="the exporter's end")
+        _, status = eventually(self._reaped, timeout, what="the exporter's end")
         self.pid = None
         return os.waitstatus_to_exitcode(status)
 
@@ -313,11 +313,13 @@ def test_with_redis_healthz_follows_the_workers(new_exporter: NewExporter, embed
 
 def test_livez_fails_when_the_master_falls_silent(exporter: Exporter) -> None:
     assert exporter.get("/livez")[0] == 200
-    code, _, body = eventually(lambda: (answer := exporter.get("/livez"))[0] == 503 and answer, every=0.1) or (
-        0,
-        None,
-        b"",
-    )
+
+    def unhealthy() -> bytes | None:
+        code, _, body = exporter.get("/livez")
+        return body if code == 503 else None
+
+    body = eventually(unhealthy, every=0.1)
+    assert body
     assert "silent" in json.loads(body)["reasons"][0]
 
 

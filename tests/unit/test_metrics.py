@@ -165,6 +165,19 @@ def test_a_worker_process_does_not_import_the_http_servers_of_prometheus_client(
     assert b'jobqueue_jobs_processed_total{queue="q",type="t"} 1.0' in body
 
 
+def test_a_full_folder_ends_new_series_with_one_line_and_no_signal(tmp_path: Path) -> None:
+    script = (
+        "import sys, resource, logging; logging.basicConfig(format='%(message)s'); from supervisor import metrics;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        "m = metrics.WorkerMetrics(0, 'default', sys.argv[1]);"
+        "[(m.for_type('q', f't{n}').processed(1, [0.1]), m.flush()) for n in range(200)]"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, stderr=subprocess.PIPE, text=True)
+    assert done.stderr.count("no new series") == 1
+    body, _ = metrics.Exposition(str(tmp_path)).render([], frozenset())
+    assert b'jobqueue_jobs_processed_total{queue="q",type="t0"} 1.0' in body
+
+
 def test_identifiers_with_an_underscore_are_refused() -> None:
     with pytest.raises(ValueError, match="letters and digits"):
         metrics.adopt("default_0", "/nowhere")
