@@ -9,6 +9,7 @@ to be sent.
 
 from __future__ import annotations
 
+import array
 import collections
 import contextlib
 import errno
@@ -29,7 +30,7 @@ MASTER_PID: Final = "JQD_MASTER_PID"
 
 _INLINE: Final = 32 * 1024
 _BUFFER: Final = 64 * 1024
-_MAX_FDS: Final = 16
+_FDS_ROOM: Final = socket.CMSG_SPACE(16 * 4)
 _MAX_QUEUE: Final = 4096
 _LARGE: Final = b'{"@":"memfd"}'
 _WAIT: Final = (BlockingIOError, InterruptedError)
@@ -96,11 +97,13 @@ class Channel:
         messages: list[tuple[Message, list[int]]] = []
         while not self.closed:
             try:
-                data, fds, flags, _ = socket.recv_fds(self._sock, _BUFFER, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+                # Not socket.recv_fds: it ignores its flags, and descriptors must be close-on-exec from their first moment.
+                data, beside, flags, _ = self._sock.recvmsg(_BUFFER, _FDS_ROOM, socket.MSG_CMSG_CLOEXEC)
             except _WAIT:
                 break
             except ConnectionResetError:
                 continue  # the other end left with unread packets; what it sent before is still to be read
+            fds = _descriptors(beside)
             if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 _close_all(fds)
                 self.closed = True
@@ -127,7 +130,8 @@ class Channel:
 
     def _try(self, data: bytes, fds: Sequence[int]) -> bool:
         try:
-            socket.send_fds(self._sock, [data], fds, socket.MSG_NOSIGNAL)
+            beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            self._sock.sendmsg([data], beside, socket.MSG_NOSIGNAL)
         except _WAIT:
             return False
         except OSError as error:
@@ -178,6 +182,14 @@ def read_memfd(fd: int) -> bytes:
         parts.append(part)
         at += len(part)
     return b"".join(parts)
+
+
+def _descriptors(beside: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    fds = array.array("i")
+    for level, kind, data in beside:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return list(fds)
 
 
 def _decode(data: bytes, fds: list[int]) -> Message | None:

@@ -82,19 +82,19 @@ class Preloaded:
         return WorkerSpec.from_dict({**message, "host": self.host, "nonce": self.nonce, "master_pid": self.master_pid})
 
 
-def preload(start: roles.Start) -> Preloaded:
-    """Import everything; raises whatever the handlers raise, and ThreadsAlive."""
+def preload(start: roles.Start, run: Run | None = None) -> Preloaded:
+    """Import everything; raises whatever the handlers raise, and ThreadsAlive. `run` is what a worker does (tests)."""
     from supervisor.settings import decode
 
     settings = decode(start.settings)
     board = Scoreboard.open(start.board_fd)
-    from supervisor.roles import worker
+    if run is None:
+        from supervisor.roles import worker
 
+        run = worker.run
     registry = load_handlers(settings)
     refuse_threads()
-    return Preloaded(
-        settings, registry, board, worker.run, start.host, start.nonce, start.master_pid, collect=gc.isenabled()
-    )
+    return Preloaded(settings, registry, board, run, start.host, start.nonce, start.master_pid, collect=gc.isenabled())
 
 
 def load_handlers(settings: Settings) -> Registry:

@@ -50,6 +50,11 @@ class Notifier:
         """The loop has turned."""
         self._send("WATCHDOG=1")
 
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _send(self, *lines: str) -> None:
         if self._address is None:
             return

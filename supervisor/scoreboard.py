@@ -131,6 +131,12 @@ class Scoreboard:
             raise LayoutMismatch(found)
         return cls(fd)
 
+    def close(self) -> None:
+        """Let go of the memory; writers made from it must be gone."""
+        self._words.release()
+        self._map.close()
+        os.close(self.fd)
+
     def read(self, slot: int) -> Row:
         """A consistent copy of the slot's row."""
         base = _base(slot)

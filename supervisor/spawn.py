@@ -19,11 +19,15 @@ from typing import Any, Final
 
 from supervisor import channel, notify
 from supervisor.channel import BOARD_FD, CHANNEL_FD, MASTER_PID, SETTINGS_FD
+from supervisor.prctl import become_subreaper, die_with_parent
+
+__all__ = [
+    "Death", "WorkerSpec", "become_subreaper", "child_environment", "collect", "die_with_parent", "kill_group", "next_death",
+    "open_pidfd", "spawn_fresh_worker", "spawn_role",
+]  # fmt: skip
 
 _ROOT: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _HIGH_FD: Final = 64
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +132,6 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     return environment | dict(extra)
 
 
-def become_subreaper() -> None:
-    """From here on orphans among our descendants become our children: so the master reaps workers it did not fork."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with_parent(master_pid: int, sig: int) -> None:
-    """Have the kernel send us `sig` when our parent dies; leave at once if that parent is not, or no longer, the
-    master.
-
-    Call from the main thread: the kernel follows the thread that forked, and misses a parent that is already dead.
-    """
-    _prctl(_PR_SET_PDEATHSIG, int(sig))
-    if os.getppid() != master_pid:
-        os._exit(0)
-
-
 def open_pidfd(pid: int) -> int | None:
     """A close-on-exec descriptor that becomes readable when `pid` dies; None if it is already gone."""
     try:
@@ -185,12 +173,3 @@ def collect(pid: int) -> Death | None:
     if found.si_code == os.CLD_EXITED:
         return Death(pid, found.si_status, None)
     return Death(pid, None, found.si_status)
-
-
-def _prctl(option: int, value: int) -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}, {value}): {os.strerror(number)}")

@@ -11,14 +11,14 @@ import traceback
 from supervisor import channel, forkserver, roles, spawn
 
 
-def main() -> int:
+def main(run: forkserver.Run | None = None) -> int:
     """0 when told to stop or the master is gone; 78 if the handlers cannot be imported."""
     start = roles.begin("jqd: forkserver")
     spawn.die_with_parent(start.master_pid, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     roles.set_title(f"jqd: forkserver gen {start.generation}")
     try:
-        preloaded = forkserver.preload(start)
+        preloaded = forkserver.preload(start, run)
         description = channel.memfd(preloaded.registry.describe(), "jqd-registry")
     except BaseException:  # noqa: BLE001 (a module that calls sys.exit is a fault of the handlers too)
         return roles.fail(start.channel, traceback.format_exc())
