@@ -79,7 +79,7 @@ class Sender:
         plain, ids, others, encode, routes = part.plain, part.ids, part.others, draft.encode, self._routes
         for item, job_id in zip(islice(items, MOST), self._new_ids, strict=False):
             if others or len(item) != 2 or item[0] not in routes:
-                size += self._read_other(part, item, now_ms)
+                size += self._read_other(part, item, now_ms, job_id)
             else:
                 type_, payload = item
                 try:
@@ -97,11 +97,11 @@ class Sender:
                 break
         return part
 
-    def _read_other(self, part: _Part, item: Any, now_ms: int) -> int:
+    def _read_other(self, part: _Part, item: Any, now_ms: int, job_id: str) -> int:
         """A job with options, of a raw queue, behind such a one, or the first of its type; returns its size."""
         type_, payload, options, queue = _taken_apart(item)
         name, settings = self._route(type_, queue)
-        job = draft.draft(type_, payload, name, settings, options, now_ms)
+        job = draft.draft(type_, payload, name, settings, options, now_ms, job_id)
         if options is PLAIN and not part.others:
             part.plain.setdefault(name, []).append(job.element)
         else:

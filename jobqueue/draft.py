@@ -53,8 +53,16 @@ class Options:
 PLAIN = Options()
 
 
-def draft(type_: str, payload: Any, queue: str, settings: QueueSettings, options: Options, now_ms: int) -> NewJob:
-    """One job, ready to go. `now_ms`: the server's clock. Raises InvalidJob saying what is wrong with it."""
+def draft(
+    type_: str,
+    payload: Any,
+    queue: str,
+    settings: QueueSettings,
+    options: Options,
+    now_ms: int,
+    new_id: str | None = None,
+) -> NewJob:
+    """One job, ready to go. `now_ms`: the server's clock. `new_id`: if it has none of its own. Raises InvalidJob saying what is wrong with it."""
     check_type(type_, queue, settings)
     delay_ms = _milliseconds("delay", options.delay) if options.delay is not None else 0
     due_ms = _moment_ms("at", options.at) if options.at is not None else 0
@@ -62,7 +70,7 @@ def draft(type_: str, payload: Any, queue: str, settings: QueueSettings, options
         raise InvalidJob("both delay and at are given", "Give one of them")
     envelope = Envelope(
         type=type_,
-        id=_name("id", options.id) if options.id is not None else codec.new_id(),
+        id=_name("id", options.id) if options.id is not None else new_id or codec.new_id(),
         max_attempts=_attempts(options.max_attempts),
         enqueued_at=now_ms,
         expires_at=_expiry_ms(options.expires, now_ms),
@@ -195,7 +203,7 @@ def _moment_ms(what: str, moment: Any) -> int:
             moment = moment.timestamp()  # a naive one means local time, as everywhere in Python
         if isinstance(moment, bool) or not 0 < moment < 1e11:
             raise ValueError
-        return int(math.ceil(moment * 1000))
+        return math.ceil(float(moment) * 1000)
     except (ValueError, TypeError, OverflowError, OSError):
         example = datetime(2030, 1, 31, 12, tzinfo=UTC).isoformat()
         raise InvalidJob(

@@ -55,7 +55,7 @@ class OutcomeUnknown(Unavailable):
         what = f"job {job_id!r} is" if jobs == 1 and job_id else f"{jobs} jobs are" if jobs > 1 else "the job is"
         cure = "Enqueue again" if repeatable else "Enqueue with an id= of your own (or unique=), then repeating it"
         rest = ": the same id within an hour is the same job" if repeatable else " is harmless"
-        self.args = (f"{lost}. Whether {what} in the queue is not known. {cure}{rest}.",)
+        self.args = (f"{str(lost).rstrip('.')}. Whether {what} in the queue is not known. {cure}{rest}.",)
 
 
 class ServerRefused(JobQueueError):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from jobqueue.errors import ServerRefused
 from jobqueue.port import Enqueued, NewJob
+from jobqueue.redis import scripts
 from jobqueue.redis.queue import RedisQueue
 from jobqueue.redis.server import Server
 from jobqueue.settings import QueueSettings, RedisSettings
@@ -34,8 +35,9 @@ class RedisProducer:
         """The port itself, made for the version of the server that answers."""
         if self._queue is None or self._made_at != self.server.epoch:
             version, self._made_at = self.server.version(), self.server.epoch
-            if self._queue is None or self._queue.version != version:
-                self._queue = RedisQueue(self.server, self.server.settings.key_prefix, self._queues, version)
+            self._queue = RedisQueue(self.server, self.server.settings.key_prefix, self._queues, version)
+            # A script unknown in the middle of a pipeline would run after those behind it: teach them first.
+            self._queue.teach(sorted(scripts.PRODUCING))
         return self._queue
 
     def now_ms(self) -> int:

@@ -66,6 +66,14 @@ def _packed(commands: Sequence[Command]) -> list[bytes]:
     return [b"".join([hiredis.pack_command(tuple(command)) for command in commands])]
 
 
+def _closed(connection: Any) -> bool:
+    """Whether the server has closed a connection (or said something nobody asked for) since its last use."""
+    try:
+        return connection._sock is not None and bool(connection.can_read(0))
+    except (raised.RedisError, OSError):
+        return True
+
+
 class _Line(threading.local):
     """One thread's own connection. A pool would be asked twice a command, which costs as much as the command."""
 
@@ -181,13 +189,9 @@ class Server:
         if line.client is not client:
             pool = getattr(client, "connection_pool", None)
             line.client, line.connection = client, pool and pool.make_connection()
-        elif (
-            line.connection is not None
-            and now - line.used > _IDLE
-            and line.connection._sock
-            and line.connection.can_read(0)
-        ):
-            line.connection.disconnect()  # the server has closed it meanwhile: known before anything is sent, so nobody needs to worry
+        elif line.connection is not None and now - line.used > _IDLE and _closed(line.connection):
+            # Known before anything is sent, so nobody needs to worry about it.
+            line.connection.disconnect()
         line.used = now
         if line.connection is not None and not line.connection._sock:
             line.connection.connect()
