@@ -1,0 +1,33 @@
+"""A master whose settings are JSON in the file named on the command line, and whose log is JSON lines on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from supervisor import master
+from supervisor.notify import Notifier
+from supervisor.settings import Settings, decode
+
+
+class Log:
+    def _write(self, event: str, **fields: Any) -> None:
+        print(json.dumps({"event": event, **fields, "at": time.monotonic()}), file=sys.stderr, flush=True)
+
+    info = warning = error = _write
+
+
+def load() -> Settings:
+    return decode(Path(sys.argv[1]).read_bytes())
+
+
+if __name__ == "__main__":
+    sys.exit(
+        master.run(
+            load(), load=load, config_path=sys.argv[1], notifier=Notifier.from_environ(os.environ), log=Log()
+        )
+    )
