@@ -181,7 +181,7 @@ def test_the_list_is_the_truth_even_for_a_worker_nobody_knows(backend: Backend) 
     hand.port.fence("w1", "q")
     for _ in range(2):
         hand.port.recover("w1", "q", [], "recovered")
-    applied, held = hand.port.fence("w1", "q")
+    held = hand.port.fence("w1", "q")[1]
     assert held == [b"a"]
     assert hand.port.recover("w1", "q", requeued(held), "recovered") == 0
     assert backend.pending("q") == [b"a"]
