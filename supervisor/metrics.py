@@ -26,7 +26,7 @@ from supervisor import families
 from supervisor.families import Family, Reading
 from supervisor.merge import Merged, merge
 from supervisor.metrics_dir import VARIABLE
-from supervisor.tally import Recorder, TypeMetrics
+from supervisor.tally import Histogram, Recorder, TypeMetrics
 
 __all__ = ["Exposition", "StewardMetrics", "TypeMetrics", "WorkerMetrics", "adopt", "read"]
 
@@ -43,11 +43,16 @@ class WorkerMetrics(Recorder):
 
     def __init__(self, slot: int, pool: str, directory: str | None = None) -> None:
         self.pool = pool
+        self._waits: dict[str, Histogram] = {}
         super().__init__(MappedFiles(f"w{slot}", directory))
 
     def wait(self, queue: str, seconds: Sequence[float]) -> None:
         """How long jobs of a batch waited: from due (or enqueued) to started."""
-        self._observe(families.WAIT, seconds, queue)
+        found = self._waits.get(queue)  # a short way, since every batch comes along here
+        if found is None:
+            found = self._waits[queue] = self._histogram(families.WAIT, queue)
+        found.buckets.observe(seconds)
+        self._dirty.add(found)
 
     def lost(self, queue: str, n: int = 1) -> None:
         """`n` settlements were refused because the job was no longer this worker's."""
@@ -191,29 +196,35 @@ class Exposition:
         """Import what `render` needs, 100 ms of work, so that the first scrape is as fast as any."""
         from prometheus_client import exposition, multiprocess  # noqa: F401
 
-    def render(self, readings: Iterable[Reading], gone: frozenset[int], accept: str = "") -> tuple[bytes, str]:
-        """(body, content type). `gone`: slots without a process, whose live gauges count no more."""
+    def render(
+        self, readings: Iterable[Reading], alive: frozenset[int] | None = None, accept: str = ""
+    ) -> tuple[bytes, str]:
+        """(body, content type). `alive`: slots with a process, others' live gauges count no more; None: not known."""
         from prometheus_client.exposition import choose_encoder
 
         encode, content_type = choose_encoder(accept)
-        return encode(_Registry(self._metrics(list(readings), gone))), content_type
+        return encode(_Registry(self._metrics(list(readings), alive))), content_type
 
-    def _metrics(self, readings: list[Reading], gone: frozenset[int]) -> Iterator[Any]:
+    def _metrics(self, readings: list[Reading], alive: frozenset[int] | None) -> Iterator[Any]:
         contents, gauges, skipped = [], [], 0
-        dead = {f"w{slot}" for slot in gone}
+        living = None if alive is None else {f"w{slot}" for slot in alive}
         for path in sorted(glob.glob(f"{glob.escape(self._directory)}/*.db")) if self._directory else ():
             kind, _, rest = os.path.basename(path).partition("_")
             if (content := read(path)) is None:
                 skipped += 1
             elif kind != "gauge":
                 contents.append((kind, content))
-            elif not (rest.startswith("live") and rest.removesuffix(".db").rpartition("_")[2] in dead):
+            elif living is None or not rest.startswith("live") or _identifier(rest) in living:
                 gauges.append(path)
         merged = merge(contents, families.COUNTED, self._keys)
         looked_up = {reading.family.name for reading in readings}
         yield from (_counted(family) for family in merged if family.name not in looked_up)
         yield from map(_looked_up, [*readings, Reading(families.SKIPPED, (((), skipped),))])
         yield from (metric for metric in _own_gauges(gauges) if metric.name not in looked_up)
+
+
+def _identifier(file_name: str) -> str:
+    return file_name.removesuffix(".db").rpartition("_")[2]
 
 
 class _Registry:

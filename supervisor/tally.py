@@ -45,11 +45,12 @@ class Buckets:
     def observe(self, values: Sequence[float]) -> None:
         """Count values, seconds. A negative one (two hosts' clocks) counts as 0."""
         bounds, counts = self.bounds, self.counts
+        total = 0.0
         for value in values:
             counts[bisect_left(bounds, value)] += 1
-        if values and min(values) < 0:
-            values = [value if value > 0 else 0.0 for value in values]
-        self.sum += sum(values)
+            if value > 0.0:
+                total += value
+        self.sum += total
 
     def take(self) -> tuple[list[tuple[int, int]], float]:
         """What came in since the last call: (bucket number, count) of the buckets touched, and the sum. Forgets it."""
@@ -163,10 +164,14 @@ class Recorder:
         found.count += n
         self._dirty.add(found)
 
-    def _observe(self, family: Family, values: Sequence[float], *labels: str) -> None:
+    def _histogram(self, family: Family, *labels: str) -> Histogram:
         found = self._series.get((family.name, labels))
         if not isinstance(found, Histogram):
             found = self._series[family.name, labels] = Histogram(self._sink, family, labels)
+        return found
+
+    def _observe(self, family: Family, values: Sequence[float], *labels: str) -> None:
+        found = self._histogram(family, *labels)
         found.buckets.observe(values)
         self._dirty.add(found)
 

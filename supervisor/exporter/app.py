@@ -98,7 +98,7 @@ class Exporter:
             readings.of_build(*self._build),
         ]
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._exposition.render, looked_up, watch.gone(), accept)
+        return await loop.run_in_executor(self._thread, self._exposition.render, looked_up, watch.alive(), accept)
 
     async def api(self, request: Request) -> Response:
         """Operator actions: none yet, but the door is already locked."""

@@ -15,21 +15,22 @@ from supervisor.scoreboard import Row
 
 STATUS_FRESH = 3.0
 """Seconds after which a silent master counts as stuck; it speaks at least once a second."""
-ROLE_GRACE = 30.0
-"""Seconds a role may be down: the master replaces it, with backoff."""
+ROLE_GRACE = 90.0
+"""Seconds a role may be down: the master replaces it, with backoff, and gives it 60 s to start."""
 OVERDUE = 10.0
 """Seconds past its hard limit after which a job that still runs shows that nobody enforces limits."""
 WINDOW = 15.0
 """Seconds the busy ratio looks back."""
 
-_UNSOUND = frozenset({"starting", "failed", "empty", "dead", "gone", "killed", "backoff", "waiting", "stopped"})
-# A slot's state as the master says it → as `jobqueue_workers` shows it; a ready one is `idle` or `busy` by its row.
-_STATES = ("starting", "idle", "busy", "draining", "killed", "empty")
+_UNSOUND = frozenset({"starting", "killed", "backoff"})
+# As the master says it, except that a ready one is shown as idle or busy by its row. backoff: a worker is missing and
+# its slot waits to try again; any other empty slot is not reported.
+_STATES = ("starting", "idle", "busy", "draining", "killed", "backoff")
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A slot as the master's last status shows it."""
+    """A slot as the master's last status shows it: with a process, or waiting out a backoff."""
 
     slot: int
     pool: str
@@ -40,7 +41,7 @@ class Slot:
 
     @property
     def occupied(self) -> bool:
-        return self.state in ("ready", "draining")
+        return self.state != "backoff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Status:
     slots: tuple[Slot, ...]
     restarts: tuple[tuple[str, str, int], ...]
     reloads: tuple[tuple[str, int], ...]
-    roles: tuple[tuple[str, str], ...]
+    roles: tuple[tuple[str, int, str], ...]  # name, generation, state
     generation: int
     draining: bool
 
@@ -78,7 +79,9 @@ def parse(message: Mapping[str, Any], at: float) -> Status:
         slots,
         tuple((str(pool), str(cause), int(n)) for pool, cause, n in message["restarts"]),
         tuple((str(result), int(n)) for result, n in message["reloads"]),
-        tuple((str(role["name"]), str(role["state"]).lower()) for role in message["roles"]),
+        tuple(
+            (str(role["name"]), int(role.get("generation", 0)), str(role["state"]).lower()) for role in message["roles"]
+        ),
         int(message["generation"]),
         bool(message["draining"]),
     )
@@ -147,8 +150,15 @@ class Patience:
 
 
 def wrong_for_long(status: Status, start_timeout: float) -> dict[str, float]:
-    """Things that may be so for a while only, each with that while in seconds. Redis being down is none of them."""
-    wrong = {f"{name} is {state}": ROLE_GRACE for name, state in status.roles if state in _UNSOUND}
+    """Things that may be so for a while only, each with that while in seconds. Redis being down is none of them.
+
+    A role that goes from starting to backoff and back is one thing that lasts, so its state is not part of the name.
+    """
+    wrong = {
+        f"{name} of generation {generation} is not ready": ROLE_GRACE
+        for name, generation, state in status.roles
+        if state in _UNSOUND
+    }
     if status.desired and not status.ready and not status.draining:
         wrong["no worker is ready"] = start_timeout + ROLE_GRACE
     return wrong

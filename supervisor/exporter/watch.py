@@ -47,11 +47,9 @@ class Watch:
         slots = self.status.slots if self.status else ()
         return {slot.slot: self._board.read(slot.slot) for slot in slots if slot.occupied}
 
-    def gone(self) -> frozenset[int]:
-        """Slots without a process."""
-        return (
-            frozenset(slot.slot for slot in self.status.slots if slot.state == "empty") if self.status else frozenset()
-        )
+    def alive(self) -> frozenset[int] | None:
+        """Slots with a process; None: not known yet."""
+        return frozenset(slot.slot for slot in self.status.slots if slot.occupied) if self.status else None
 
     def workers(self) -> dict[tuple[str, str], int]:
         return fleet.workers(self.status, self.rows(), self.pools) if self.status else {}

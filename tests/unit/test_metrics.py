@@ -160,7 +160,7 @@ def test_a_worker_process_does_not_import_the_http_servers_of_prometheus_client(
         "import prometheus_client as real; c = real.Counter('mine', 'a handler’s own'); c.inc(5);"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
-    body, _ = metrics.Exposition(str(tmp_path)).render([], frozenset())
+    body, _ = metrics.Exposition(str(tmp_path)).render([])
     assert b"mine_total 5.0" in body
     assert b'jobqueue_jobs_processed_total{queue="q",type="t"} 1.0' in body
 
@@ -174,8 +174,31 @@ def test_a_full_folder_ends_new_series_with_one_line_and_no_signal(tmp_path: Pat
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, stderr=subprocess.PIPE, text=True)
     assert done.stderr.count("no new series") == 1
-    body, _ = metrics.Exposition(str(tmp_path)).render([], frozenset())
+    body, _ = metrics.Exposition(str(tmp_path)).render([])
     assert b'jobqueue_jobs_processed_total{queue="q",type="t0"} 1.0' in body
+
+
+def test_a_dead_workers_live_gauge_is_not_shown_and_its_successor_starts_without_it(tmp_path: Path) -> None:
+    script = (
+        "import sys; from supervisor import metrics; metrics.adopt('forkserver', sys.argv[1]);"
+        "import prometheus_client as real;"
+        "open_, all_ = (real.Gauge(name, name, multiprocess_mode=mode) for name, mode in [('live', 'livesum'), ('sum', 'sum')]);"
+        "metrics.WorkerMetrics(int(sys.argv[2]), 'default', sys.argv[1]);"
+        "[gauge.set(float(sys.argv[3])) for gauge in (open_, all_) if sys.argv[3] != '0']"
+    )
+
+    def run(slot: int, value: int) -> None:
+        subprocess.run([sys.executable, "-c", script, str(tmp_path), str(slot), str(value)], check=True)
+
+    run(0, 5)
+    run(1, 7)
+    exposition = metrics.Exposition(str(tmp_path))
+    assert b"\nlive 12.0" in exposition.render([])[0]
+    body, _ = exposition.render([], frozenset({1}))
+    assert b"\nlive 7.0" in body
+    assert b"\nsum 12.0" in body
+    run(1, 0)
+    assert b"\nlive 5.0" in exposition.render([])[0]
 
 
 def test_identifiers_with_an_underscore_are_refused() -> None:
@@ -230,7 +253,7 @@ def test_any_host_header_gets_a_verdict(header: str) -> None:
 
 ROW = Row(1, 10, 0, 1, "w", True, "", 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "")
 TWO = (Slot(0, "default", 0, "ready", 10, 1), Slot(1, "default", 1, "ready", 11, 2))
-STATUS = Status(100.0, 2, 2, TWO, (), (), (("steward", "ready"),), 1, False)
+STATUS = Status(100.0, 2, 2, TWO, (), (), (("steward", 1, "ready"),), 1, False)
 
 
 def test_a_row_of_an_earlier_process_makes_nobody_busy() -> None:
@@ -267,13 +290,14 @@ def test_a_silent_master_and_an_unenforced_limit_are_not_live() -> None:
 
 
 def test_what_is_wrong_for_a_moment_is_forgiven_and_what_lasts_is_not() -> None:
-    patience, down = Patience(), replace(STATUS, roles=(("steward", "starting"),), ready=0)
+    patience, down = Patience(), replace(STATUS, roles=(("steward", 1, "starting"),), ready=0)
     wrong = fleet.wrong_for_long(down, start_timeout=60.0)
     assert patience.lasting(wrong, 0.0) == []
-    assert patience.lasting(wrong, 31.0) == ["steward is starting"]
-    assert patience.lasting(wrong, 91.0) == ["steward is starting", "no worker is ready"]
-    assert patience.lasting({}, 92.0) == []
-    assert patience.lasting(wrong, 93.0) == []
+    later = replace(down, roles=(("steward", 1, "backoff"),))
+    assert patience.lasting(fleet.wrong_for_long(later, 60.0), 91.0) == ["steward of generation 1 is not ready"]
+    assert patience.lasting(wrong, 151.0) == ["steward of generation 1 is not ready", "no worker is ready"]
+    assert patience.lasting({}, 152.0) == []
+    assert patience.lasting(wrong, 153.0) == []
 
 
 def test_ready_needs_redis_half_of_the_workers_and_one_of_each_pool() -> None:
