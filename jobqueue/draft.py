@@ -168,7 +168,7 @@ def _attempts(number: Any) -> int | None:
     return None if number is None else int(number)
 
 
-def _headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+def _headers(headers: Any) -> dict[str, str]:
     if headers is None:
         return {}
     if not isinstance(headers, Mapping) or not all(isinstance(x, str) for pair in headers.items() for x in pair):

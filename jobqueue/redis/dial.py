@@ -51,7 +51,7 @@ def client(settings: RedisSettings) -> Any:
         case "sentinel":
             return _sentinel(target, options)
         case "cluster":
-            nodes = [ClusterNode(host, port) for host, port in target.hosts]
+            nodes = [ClusterNode(host, port) for host, port in target.hosts]  # type: ignore[no-untyped-call]
             del options["db"]
             return RedisCluster(startup_nodes=nodes, ssl=target.scheme.startswith("rediss"), **options)
     host, port = target.hosts[0]
@@ -108,9 +108,9 @@ def _unix(path: str, options: dict[str, Any]) -> Any:
 def _sentinel(target: address.Address, options: dict[str, Any]) -> Any:
     tls = target.scheme.startswith("rediss")
     quick = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout", "retry", "protocol")}
-    group = sentinel.Sentinel(list(target.hosts), sentinel_kwargs=quick | _silence() | {"ssl": tls}, **_tcp(options))
+    group = sentinel.Sentinel(list(target.hosts), sentinel_kwargs=quick | _silence() | {"ssl": tls}, **_tcp(options))  # type: ignore[no-untyped-call]
     kind = sentinel.SentinelManagedSSLConnection if tls else sentinel.SentinelManagedConnection
-    return group.master_for(target.place, connection_class=_telling(kind))
+    return group.master_for(target.place, connection_class=_telling(kind))  # type: ignore[no-untyped-call]
 
 
 def _credentials(url: str) -> tuple[str | None, str | None, list[tuple[str, str]]]:
