@@ -22,7 +22,8 @@ from supervisor.channel import BOARD_FD, CHANNEL_FD, MASTER_PID, SETTINGS_FD
 from supervisor.prctl import become_subreaper, die_with_parent
 
 __all__ = [
-    "Death", "WorkerSpec", "become_subreaper", "child_environment", "collect", "die_with_parent", "kill_group", "next_death",
+    "Death", "WorkerSpec", "become_subreaper", "child_environment", "collect", "die_with_parent",
+    "exec_module", "kill_group", "next_death",
     "open_pidfd", "spawn_fresh_worker", "spawn_role",
 ]  # fmt: skip
 
@@ -70,7 +71,7 @@ def spawn_role(
     extra_env: Mapping[str, str] | None = None,
 ) -> int:
     """Start `supervisor.roles.NAME` as a fresh interpreter in a session of its own; its pid. Raises OSError."""
-    return _exec(
+    return exec_module(
         [f"supervisor.roles.{name}"],
         {CHANNEL_FD: channel_end.fileno(), BOARD_FD: board_fd},
         {MASTER_PID: str(master_pid), **(extra_env or {})},
@@ -82,7 +83,7 @@ def spawn_fresh_worker(spec: WorkerSpec, *, channel_end: socket.socket, board_fd
     """Start a worker of a `preload: false` pool as a fresh interpreter, our direct child; its pid. Raises OSError."""
     settings_fd = channel.memfd(settings, "jqd-settings")
     try:
-        return _exec(
+        return exec_module(
             ["supervisor.roles.fresh_worker", json.dumps(spec.to_dict())],
             {CHANNEL_FD: channel_end.fileno(), BOARD_FD: board_fd, SETTINGS_FD: settings_fd},
             {MASTER_PID: str(spec.master_pid)},
@@ -92,9 +93,11 @@ def spawn_fresh_worker(spec: WorkerSpec, *, channel_end: socket.socket, board_fd
         os.close(settings_fd)
 
 
-def _exec(module: Sequence[str], fds: Mapping[int, int], env: Mapping[str, str], *, own_session: bool) -> int:
+def exec_module(module: Sequence[str], fds: Mapping[int, int], env: Mapping[str, str], *, own_session: bool) -> int:
+    """Start `python -m MODULE ARGUMENTS…` with `fds` (number there → ours) and nothing else of ours; its pid. Raises OSError."""
     # -P: no file in the current folder may shadow what roles import; the forkserver adds it for handlers.
     arguments = [sys.executable, "-P", "-m", *module]
+    _keep_to_ourselves()
     with _high(fds) as high:
         return os.posix_spawn(
             sys.executable,
@@ -121,6 +124,14 @@ def _high(fds: Mapping[int, int]) -> Iterator[dict[int, int]]:
     finally:
         for fd in high.values():
             os.close(fd)
+
+
+def _keep_to_ourselves() -> None:
+    """Descriptors we were ourselves born with (a lock of the script that started us) are not for our children to hold."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one of this listing
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
