@@ -1,4 +1,6 @@
-"""JobQueue against a real server: what is in Redis after an enqueue, what is refused, what is said when Redis goes away."""
+"""JobQueue against a real server: what is in Redis after an enqueue, what is refused, what is said when Redis goes
+away.
+"""
 
 from __future__ import annotations
 
