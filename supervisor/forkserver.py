@@ -195,6 +195,8 @@ def _newborn(
         _await_adoption(spec.master_pid, middle)
         spawn.die_with_parent(spec.master_pid, signal.SIGTERM)
         os.setpgid(0, 0)
+        # Before hooks and hello: so that the master knows whom to kill if the boot hangs.
+        channel.send({"kind": "born", "pid": os.getpid(), "birth": spec.birth})
         roles.set_title(f"jqd: worker {spec.pool}/{spec.index} starting")
         reset_signals()
         reseed()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
 import json
 import os
 import signal
@@ -285,8 +284,6 @@ def test_a_redis_that_does_not_answer_delays_nobody_but_those_who_ask_it(new_exp
 
 
 def test_with_redis_healthz_follows_the_workers(new_exporter: NewExporter, embedded_server: Server) -> None:
-    if importlib.util.find_spec("jobqueue.redis.inspect") is None:
-        pytest.skip("jobqueue.redis.inspect is not there")
     exporter = new_exporter(url=embedded_server.url).ready()
     with embedded_server.client() as client:
         client.lpush("jq:{default}:pending", b'{"type":"email:welcome"}')
@@ -309,6 +306,27 @@ def test_with_redis_healthz_follows_the_workers(new_exporter: NewExporter, embed
     assert depth["jobqueue_queue_depth{queue=default,state=pending}"] == 1
     exporter.status(draining=True)
     eventually(lambda: exporter.get("/healthz")[0] == 503)
+
+
+def test_redis_up_follows_a_frozen_a_dead_and_a_new_server(
+    new_exporter: NewExporter, new_server: Callable[..., Server]
+) -> None:
+    server = new_server()
+    exporter = new_exporter(url=server.url).ready()
+
+    def up_is(expected: int) -> None:
+        eventually(lambda: exporter.metrics()["jobqueue_redis_up"]["jobqueue_redis_up{}"] == expected, every=0.1)
+
+    up_is(1)
+    server.pause()
+    up_is(0)
+    server.resume()
+    up_is(1)
+    server.kill()
+    up_is(0)
+    assert exporter.metrics()["jobqueue_queue_depth"] == {}
+    server.start()
+    up_is(1)
 
 
 def test_livez_fails_when_the_master_falls_silent(exporter: Exporter) -> None:

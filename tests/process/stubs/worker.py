@@ -44,6 +44,8 @@ def run(spec: WorkerSpec, _settings: Any, _registry: Any, board: Scoreboard, cha
             _job(writer, done, order, seen)
             writer.idle(done, 0)
             (FOLDER / f"job-{os.getpid()}").unlink()
+        if _read(f"child-{os.getpid()}"):
+            _grandchild()
         if code := _read(f"exit-{os.getpid()}"):
             return int(code)
         time.sleep(0.005)
@@ -75,3 +77,14 @@ def _read(name: str) -> str:
 
 def _note(name: str, text: str) -> None:
     (FOLDER / name).write_text(text)
+
+
+def _grandchild() -> None:
+    (FOLDER / f"child-{os.getpid()}").unlink()
+    pid = os.fork()
+    if pid == 0:
+        while True:
+            signal.pause()
+    temporary = FOLDER / f"child.{os.getpid()}"
+    temporary.write_text(str(pid))
+    temporary.rename(FOLDER / f"child-of-{os.getpid()}")
