@@ -83,4 +83,6 @@ class Probe:
 def _inspector(settings: Settings) -> Any:
     from jobqueue.redis.inspect import Inspector
 
-    return Inspector(settings.redis, settings.queues)
+    # Queues that pools serve are shown from the start, also those that nobody has put anything into yet.
+    served = {queue: settings.queue(queue) for pool in settings.pools for queue in pool.queues}
+    return Inspector(settings.redis, served | settings.queues)
