@@ -126,6 +126,8 @@ class World:
         if w.waiting:
             return
         if w.running is not None:
+            if w.slow and self.rng.random() < 0.7:
+                return  # long enough for a steward to notice
             w.done.append(self.end(w.running))
             w.running = None
             if w.must_reconcile:
@@ -288,7 +290,8 @@ class World:
         elif x < 0.72:
             self.recover(anyone.name)  # a false death
         elif x < 0.84:
-            self.hand_back(anyone)
+            for w in self.workers:
+                self.hand_back(w)
         elif x < 0.94:
             queue = self.rng.choice(QUEUES)
             self.send(
