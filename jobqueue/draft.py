@@ -62,7 +62,7 @@ def draft(
     now_ms: int,
     new_id: str | None = None,
 ) -> NewJob:
-    """One job, ready to go. `now_ms`: the server's clock. `new_id`: if it has none of its own. Raises InvalidJob saying what is wrong with it."""
+    """One job, ready to go. `now_ms`: the server's clock. `new_id`: if it has none of its own. Raises InvalidJob."""
     check_type(type_, queue, settings)
     delay_ms = _milliseconds("delay", options.delay) if options.delay is not None else 0
     due_ms = _moment_ms("at", options.at) if options.at is not None else 0

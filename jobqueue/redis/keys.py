@@ -80,6 +80,10 @@ class QueueKeys:
     def cancelled(self) -> str:
         return self._key("cancelled")
 
+    @property
+    def purging(self) -> str:
+        return self._key("purging")
+
     def cron(self, name: str) -> str:
         return self._key(f"cron:{name}")
 
