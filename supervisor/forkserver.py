@@ -94,6 +94,7 @@ def preload(start: roles.Start, run: Run | None = None) -> Preloaded:
         run = worker.run
     registry = load_handlers(settings)
     refuse_threads()
+    warn_of_native_threads()
     return Preloaded(settings, registry, board, run, start.host, start.nonce, start.master_pid, collect=gc.isenabled())
 
 
@@ -105,12 +106,15 @@ def load_handlers(settings: Settings) -> Registry:
 
 
 def refuse_threads() -> None:
-    """Raises ThreadsAlive for Python threads; native ones (numpy, grpc) often mind a fork but not always: a warning."""
-    ours = threading.enumerate()
-    names = [thread.name for thread in ours if thread is not threading.main_thread()]
+    """Raises ThreadsAlive if there are Python threads besides this one."""
+    names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if names:
         raise ThreadsAlive(names)
-    known = {thread.native_id for thread in ours}
+
+
+def warn_of_native_threads() -> None:
+    """Threads of C libraries (numpy, grpc): some libraries survive a fork, some do not, and we cannot know which."""
+    known = {thread.native_id for thread in threading.enumerate()}
     native = [_thread_name(int(task)) for task in os.listdir("/proc/self/task") if int(task) not in known]
     if native:
         log.warning("native threads after the imports, they will be missing in workers: %s", ", ".join(sorted(native)))
@@ -152,7 +156,9 @@ def fork_worker(preloaded: Preloaded, message: Message, channel_fd: int, strange
     try:
         refuse_threads()
     except ThreadsAlive as error:
-        _report(Channel(channels.socket_of(os.dup(channel_fd))), str(error))
+        channel = channels.inherited(os.dup(channel_fd))
+        _report(channel, str(error))
+        channel.close()
         return
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -204,7 +210,7 @@ def _newborn(
             gc.enable()
         return preloaded.run(spec, preloaded.settings, preloaded.registry, preloaded.board, channel)
 
-    live(spec, preloaded.board, Channel(channels.socket_of(channel_fd)), body)
+    live(spec, preloaded.board, channels.inherited(channel_fd), body)
 
 
 def live(spec: WorkerSpec, board: Scoreboard, channel: Channel, body: Callable[[Channel], int]) -> NoReturn:

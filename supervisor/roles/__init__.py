@@ -32,9 +32,13 @@ class Start(NamedTuple):
     settings: bytes
 
 
-def begin(title: str) -> Start:
-    """Take descriptors 3 and 4 and wait for the start message; leaves at once if the master is gone before it."""
-    set_title(title)
+def begin(title: str | None) -> Start:
+    """Take descriptors 3 and 4 and wait for the start message; leaves at once if the master is gone before it.
+
+    The role that has no time for its title now (the import costs some milliseconds) sets it later.
+    """
+    if title is not None:
+        set_title(title)
     os.set_inheritable(BOARD_FD, False)
     channel = channels.inherited(CHANNEL_FD)
     while True:

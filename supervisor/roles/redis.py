@@ -55,12 +55,13 @@ class ServerDied(RuntimeError):
 
 def main() -> int:
     """0 when told to stop or the master is gone, 1 when the server died under us, 78 if it cannot be started at all."""
-    start = roles.begin("jqd: redis")
+    start = roles.begin(None)
     settings = json.loads(start.settings)
     try:
         keeper = Keeper(start, settings)
         keeper.take_folder()
         keeper.start()
+        roles.set_title("jqd: redis")  # while the server boots
         running = keeper.await_answer()
     except (FolderTaken, ServerDied, server.NoServer, SocketPathTooLong) as error:
         return roles.fail(start.channel, str(error))

@@ -15,6 +15,7 @@ import pytest
 from supervisor import channel as channels
 from supervisor import spawn
 from supervisor.scoreboard import Scoreboard
+from supervisor.settings import encode
 from tests.support.roles import Role, settings, start_role, subreaper
 from tests.support.waiting import eventually
 
@@ -195,6 +196,23 @@ def test_it_leaves_with_the_master(start: Start) -> None:
     forkserver.hear("ready")
     forkserver.channel.close()
     assert forkserver.ended().code == 0
+
+
+def test_a_fresh_worker_that_cannot_import_says_why(
+    board: Scoreboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.py").write_text("raise RuntimeError('closed')")
+    spec = spawn.WorkerSpec(0, 1, "default", 0, 1, "01234567", "abcdef", os.getpid())
+    ours, theirs = channels.pair()
+    with theirs:
+        conf = encode(settings(handlers=("shop",)))
+        pid = spawn.spawn_fresh_worker(spec, channel_end=theirs, board_fd=board.fd, settings=conf)
+    assert os.getpgid(pid) == pid
+    role = Role(pid, ours)
+    assert "closed" in role.hear("failed")["error"]
+    assert role.ended().code == 70
+    role.close()
 
 
 def test_many_at_once_are_all_born_and_told_apart(start: Start) -> None:
