@@ -1,0 +1,202 @@
+"""The worker process: signals, connections, metrics and the scoreboard's row around `jobqueue.worker.Worker`.
+
+Not the loop itself, and not the fork that made it (`supervisor.forkserver`). `run` is called in the new process; before hello a failure is
+an exception, which the caller tells the master; after hello it is the exit code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import random
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any, Final, Literal
+
+from jobqueue.kinds import Kinds
+from jobqueue.outcome import JobAborted, JobTimeout
+from jobqueue.redis.session import WorkerSession
+from jobqueue.registry import Registry
+from jobqueue.worker import Surroundings, Worker
+from supervisor import identity, logs, roles
+from supervisor.channel import Channel
+from supervisor.metrics import WorkerMetrics
+from supervisor.scoreboard import AbortReason, Scoreboard
+from supervisor.settings import Pool, Settings
+from supervisor.spawn import WorkerSpec
+
+MEMORY_LOOK: Final = 0.5  # seconds between two looks at one's own memory
+ABORTS: Final[Mapping[int, tuple[type[BaseException], str]]] = {
+    AbortReason.TIMEOUT: (JobTimeout, "the job's time limit has passed"),
+    AbortReason.DRAIN: (JobAborted, "jqd stops; the job is put back"),
+    AbortReason.CANCEL: (JobAborted, "the job was cancelled"),
+}
+
+
+class Bell:
+    """A socket pair that rings when a signal arrives, so that a wait ends. What it costs a busy worker: nothing."""
+
+    def __init__(self) -> None:
+        self._read, self._write = socket.socketpair()
+        self._read.setblocking(False)
+        self._write.setblocking(False)
+        signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+
+    def fileno(self) -> int:
+        return self._read.fileno()
+
+    def quiet(self) -> None:
+        """Forget what rang."""
+        with contextlib.suppress(BlockingIOError):
+            while self._read.recv(4096):
+                pass
+
+    def pause(self, seconds: float) -> None:
+        """Sleep that long, or until it rings."""
+        select.select([self._read], [], [], seconds)
+        self.quiet()
+
+
+class MetricsMeter:
+    """`jobqueue.worker.Meter` on the slot's metric files."""
+
+    def __init__(self, metrics: WorkerMetrics) -> None:
+        self._metrics = metrics
+        self.waited, self.lost = metrics.wait, metrics.lost
+        self.flush, self.flush_if_due = metrics.flush, metrics.flush_if_due
+
+    def ran(self, queue: str, type_: str, how: Literal["processed", "retried", "failed"], seconds: Sequence[float]) -> None:
+        """`seconds`: one figure a job."""
+        getattr(self._metrics.for_type(queue, type_), how)(len(seconds), seconds)
+
+
+class Recycling:
+    """When this process has lived long enough: after `max_jobs`, `max_age` seconds, or with more than `max_memory` bytes of its own."""
+
+    def __init__(self, pool: Pool, log: Any) -> None:
+        self._pool, self._log = pool, log
+        self._born = self._looked = time.monotonic()
+
+    def __call__(self, done: int) -> bool:
+        pool, now = self._pool, time.monotonic()
+        if pool.max_jobs is not None and done >= pool.max_jobs:
+            return True
+        if pool.max_age is not None and now - self._born >= pool.max_age:
+            return True
+        if pool.max_memory is None or now - self._looked < MEMORY_LOOK:
+            return False
+        self._looked = now
+        if (used := own_memory()) <= pool.max_memory:
+            return False
+        self._log.warning("worker recycled for its memory", used=used, max_memory=pool.max_memory)
+        return True
+
+
+def own_memory() -> int:
+    """Bytes only this process has (USS): pages shared with the forkserver do not count."""
+    total = 0
+    with contextlib.suppress(OSError), open("/proc/self/smaps_rollup", "rb") as file:
+        for line in file:
+            if line.startswith((b"Private_Clean:", b"Private_Dirty:")):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scoreboard, channel: Channel) -> int:
+    """Live as a worker until told to stop, due for recycling or fenced (0). See the contract of exit codes in docs/signals.md."""
+    pid = os.getpid()
+    starttime = identity.start_time(pid) or 0
+    name = str(identity.WorkerName(spec.host, spec.nonce, spec.pool, spec.index, spec.birth, pid, starttime))
+    pool = next(p for p in settings.pools if p.name == spec.pool)
+    logs.configure("worker", settings.log, slot=spec.slot, pool=spec.pool, generation=spec.generation)
+    log = logs.get_logger("worker")
+    _be_nice(pool, log)
+    writer = board.writer(spec.slot)
+    bell = Bell()
+    label = f"jqd: worker {spec.pool}/{spec.index}"
+    metrics = WorkerMetrics(spec.slot, spec.pool)
+    around = Surroundings(
+        connect=_connector(settings, name, pool, bell, log),
+        pause=bell.pause,
+        board=writer,
+        meter=MetricsMeter(metrics),
+        log=_teller(log),
+        title=lambda text: roles.set_title(f"{label} {text}"),
+        recycle_due=Recycling(pool, log),
+    )
+    kinds = Kinds(registry, settings.queue, pool.claim_budget, pool.claim_max)
+    worker = Worker(name, pool.queues, pool.weights, kinds, around, random.Random())
+    logs.job_context(lambda: worker.current)
+    _signals(worker, writer.abort_word)
+    _call_all(registry.worker_start)
+    writer.hello(birth=spec.birth, pid=pid, starttime=starttime, generation=spec.generation, worker_id=name)
+    channel.send({"kind": "hello", "pid": pid, "birth": spec.birth})
+    roles.set_title(f"{label} idle")
+    reason = worker.run()
+    log.debug("worker leaves", cause=reason, done=worker.done)
+    _call_all(registry.worker_stop)
+    metrics.flush()
+    return 0
+
+
+def _connector(settings: Settings, name: str, pool: Pool, bell: Bell, log: Any) -> Callable[[], WorkerSession]:
+    def connect() -> WorkerSession:
+        return WorkerSession(settings.redis, settings.queues, f"jqd:{name}", pool.queues, bell.fileno(), bell.quiet)
+
+    return connect
+
+
+def _teller(log: Any) -> Callable[[str, Mapping[str, Any]], None]:
+    words = {
+        "redis_lost": "Redis is not available, waiting for it",
+        "redis_back": "Redis is back",
+        "unknown_type": "no handler for this type here, the job is put off",
+        "queue_broken": "a queue cannot be read",
+        "worker_confused": "the processing lists make no sense, leaving them to the steward",
+    }
+
+    def tell(event: str, fields: Mapping[str, Any]) -> None:
+        log.warning(words[event], **fields)
+
+    return tell
+
+
+def _be_nice(pool: Pool, log: Any) -> None:
+    """Priority and OOM score as configured; by default workers die before the master does."""
+    try:
+        if pool.nice is not None:
+            os.setpriority(os.PRIO_PROCESS, 0, pool.nice)
+        score = pool.oom_score_adj if pool.oom_score_adj is not None else 200
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(score))
+    except OSError as error:
+        log.debug("priority or OOM score not set", cause=str(error))
+
+
+def _signals(worker: Worker, abort_word: Callable[[], tuple[int, int]]) -> None:
+    """TERM: leave after the running job. USR1: look at the abort word. USR2: dump the Python stack."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        worker.stopping = True
+
+    def abort(_number: int, _frame: FrameType | None) -> None:
+        number, reason = abort_word()
+        if reason in ABORTS:
+            error, words = ABORTS[reason]
+            worker.armed.fire(number, error(words))
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGUSR1, abort)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
+
+
+def _call_all(hooks: Mapping[str, Callable[[], object]]) -> None:
+    for hook in hooks.values():
+        hook()
