@@ -56,6 +56,7 @@ class Generations:
 
     known: dict[int, Generation]
     candidate: int | None = None
+    exporter: int = 1  # whose settings the exporter has
     deadline: float = 0.0
     results: Counter[str] = field(default_factory=Counter)
     _last: int = 1

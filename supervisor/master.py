@@ -15,18 +15,21 @@ from dataclasses import replace
 from math import inf
 from typing import Any, Final
 
-from supervisor import fleet, identity, shutdown, spawn, status, terminal
+from supervisor import fleet, identity, shutdown, spawn, terminal
 from supervisor.channel import Channel, Message
 from supervisor.desired import Action, Desired, GiveUp, Policy, Rollback, Settled, Stop
-from supervisor.generation import Generation, Generations, ReloadRefused, exporter_part, resized
+from supervisor.generation import Generation, Generations, resized
 from supervisor.loop import Loop, Turn
 from supervisor.notify import Notifier
 from supervisor.pidfile import Pidfile, PidfileLocked
+from supervisor.reload import Reload
+from supervisor.report import Report
 from supervisor.rolekeeping import Keeper, Role, RoleState
 from supervisor.scoreboard import Scoreboard
 from supervisor.settings import Settings
 from supervisor.shutdown import Stage
-from supervisor.slot import Slot, State
+from supervisor.slot import Slot
+from supervisor.wanted import Facts, wanted_roles
 from supervisor.workers import Workers
 
 EXIT_DONE: Final = 0
@@ -37,8 +40,6 @@ EXIT_UNUSABLE: Final = 78
 LOOK_BUSY: Final = 0.05  # seconds between looks at the rows while anything runs
 LOOK_IDLE: Final = 0.25
 GRACE: Final = 1.0  # seconds after a stall in which no deadline counts as passed
-REPORT_EVERY: Final = 1.0
-REPORT_GAP: Final = 0.1
 EXPORTER_PATIENCE: Final = 2.0  # heavy to import, so it starts after the first workers, but not later than this
 FORKSERVER_ATTEMPTS: Final = 3
 
@@ -66,7 +67,7 @@ def run(settings: Settings, *, load: Callable[[], Settings], config_path: str, n
         return EXIT_UNUSABLE
     try:
         return Master(settings, load, config_path, notifier, log, loop, terminal_seen).run()
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last one to know
         log.error("bug in the master", error=traceback.format_exc())
         return EXIT_BUG
     finally:
@@ -88,7 +89,7 @@ class Master:
         loop: Loop,
         terminal_seen: terminal.Terminal,
     ) -> None:
-        self.load, self.config_path, self.notifier, self.log, self.loop = load, config_path, notifier, log, loop
+        self.config_path, self.notifier, self.log, self.loop = config_path, notifier, log, loop
         self.terminal = terminal_seen
         spawn.become_subreaper()
         board = Scoreboard.create()
@@ -102,20 +103,13 @@ class Master:
         self.workers.lay_out(self.desired.pools)
         self.embedded = settings.redis.url.startswith("embedded:")
         self.server_seen = not self.embedded  # the embedded server was ready once
-        self.exporter_generation = 1
         self.stage = Stage.RUNNING
         self.exit_code = EXIT_DONE
         self.left: int | None = None  # what the last sweep could not put back
         self.sweep_until = inf
-        self.announced = False  # systemd was told READY
-        self.reloading = False
-        self.started = loop_now = loop.now
-        self.next_look = self.next_report = self.last_report = loop_now
-        self.next_ping = loop_now
-        self.wake_at = loop_now
-        self.changed = True
-        self.reported: tuple[str, str] = ("", "")
-        self.set_title = status.title_writer()
+        self.next_look = self.wake_at = self.started = loop.now
+        self.report = Report(notifier, log, config_path, self.workers, self.keeper, self.generations, loop.now)
+        self.reload = Reload(self.generations, load, notifier, log, self._line)
 
     # One turn.
 
@@ -127,9 +121,7 @@ class Master:
         return self.exit_code
 
     def _until(self) -> float:
-        moments = [self.wake_at, self.next_look, self.next_report]
-        if self.notifier.watchdog_interval is not None:
-            moments.append(self.next_ping)
+        moments = [self.wake_at, self.next_look, self.report.wake_at()]
         if self.generations.candidate is not None:
             moments.append(self.generations.deadline)
         if self.stage is Stage.SWEEP:
@@ -151,13 +143,13 @@ class Master:
             busy = any(slot.job is not None for slot in self.workers.slots.values())
             self.next_look = now + (LOOK_BUSY if busy else LOOK_IDLE)
         if self.generations.candidate is not None and now >= self.generations.deadline:
-            self._reload_failed("its forkserver is not ready in time")
+            self.reload.failed(self.desired, "its forkserver is not ready in time")
         plan_wake = self._carry_out(now)
         self._advance(now)
-        self.keeper.want(self._wanted_roles(now))
+        self.keeper.want(wanted_roles(self._role_facts(now), self.generations, self.keeper.roles))
         roles_wake = self.keeper.keep(now, self.policy.grace_until)
         self._tell_steward()
-        self._report(now)
+        self.report.make(self.desired, now, reloading=self.reload.going)
         self.wake_at = min(plan_wake, roles_wake)
 
     def _stalled(self, seconds: float, now: float) -> None:
@@ -176,7 +168,7 @@ class Master:
             if not actions:
                 break
             done = [self._act(action, now) for action in actions]
-            self.changed = True
+            self.report.changed = True
             if not any(done):
                 return now + LOOK_BUSY  # nothing could be done: not again at once
         return wake_at
@@ -184,9 +176,9 @@ class Master:
     def _act(self, action: Action, now: float) -> bool:
         match action:
             case Rollback():
-                self._roll_back(action)
+                self._change(self.reload.rolled_back(self.desired, self.workers))
             case Settled():
-                self._settled()
+                self._change(self.reload.settled(self.desired))
             case GiveUp():
                 self._unusable("workers fail to start", self.workers.error or "see above", now)
             case _:
@@ -225,7 +217,7 @@ class Master:
 
     def _read(self, channel: Channel, now: float) -> None:
         if (slot := self.workers.by_channel(channel)) is not None:
-            self.changed = True
+            self.report.changed = True
             self.workers.read(slot, now)
         elif (role := self.keeper.by_channel(channel)) is not None:
             self._read_role(role, now)
@@ -249,12 +241,12 @@ class Master:
             case "alive":
                 return None
             case "ready":
-                self.changed = True
+                self.report.changed = True
                 self.server_seen = self.server_seen or role.name == "redis"
                 if role.name == "forkserver" and fds and role.generation in self.generations.known:
                     self.generations[role.generation].takes_registry(fds[0])
                     if role.generation == self.generations.candidate:
-                        self._roll(now)
+                        self._change(self.reload.roll(self.desired))
                     return fds[0]
             case "recovered":
                 self.workers.deaths.acknowledged(int(message.get("seq", 0)))
@@ -268,7 +260,7 @@ class Master:
 
     def _role_failed(self, role: Role, message: Message, now: float) -> None:
         if role.name == "forkserver" and role.generation == self.generations.candidate:
-            self._reload_failed(role.error)
+            self.reload.failed(self.desired, role.error)
         elif message.get("exit", EXIT_UNUSABLE) == EXIT_UNUSABLE and not self._was_ready(role.name):
             self._unusable(f"{role.name} cannot work", role.error, now)
         else:
@@ -280,7 +272,7 @@ class Master:
     def _reap(self, now: float) -> None:
         """All deaths; a number is freed only after everything was done that needs it."""
         while (pid := spawn.next_death()) is not None:
-            self.changed = True
+            self.report.changed = True
             if (role := self.keeper.by_pid(pid)) is not None:
                 self._read_role(role, now)
                 self._role_died(role, spawn.collect(pid), now)
@@ -296,9 +288,9 @@ class Master:
         if role.name != "forkserver" or self.desired.stop is not Stop.RUN:
             return
         if role.generation == self.generations.candidate:
-            self._reload_failed(role.error or "its forkserver died while it imported the handlers")
+            self.reload.failed(self.desired, role.error or "its forkserver died while it imported the handlers")
         elif role.generation == self.desired.generation and self.desired.previous is not None:
-            self._roll_back(Rollback(self.desired.previous.generation, -1))
+            self._change(self.reload.rolled_back(self.desired, self.workers))
         elif not self._was_ready("forkserver") and role.backoff.failures >= FORKSERVER_ATTEMPTS:
             self._unusable("the forkserver dies while it imports the handlers", role.error, now)
 
@@ -317,7 +309,8 @@ class Master:
             case signal.SIGUSR1:
                 self._reopen_logs()
             case signal.SIGUSR2:
-                self._dump()
+                self.report.dump(self._line())
+                self.workers.dump_stacks()
 
     # Stop.
 
@@ -331,7 +324,7 @@ class Master:
         self.desired = replace(self.desired, stop=stop, stop_at=stop_at, previous=None)
         self.generations.candidate = None
         self.notifier.stopping()
-        self.changed = True
+        self.report.changed = True
 
     def _unusable(self, what: str, error: str, now: float) -> None:
         self.log.error("unusable", cause=what, error=error)
@@ -356,7 +349,7 @@ class Master:
         if stage is Stage.SWEEP:
             self.sweep_until = now + shutdown.SWEEP_TIMEOUT
         self.stage = stage
-        self.changed = True
+        self.report.changed = True
 
     def _sweep_is_over(self, now: float) -> bool:
         if self.left is not None:
@@ -373,122 +366,33 @@ class Master:
     def _hangup(self, now: float) -> None:
         match self.terminal.judge_hangup():
             case terminal.Hangup.RELOAD:
-                self._reload(now)
+                if self.desired.stop is Stop.RUN:
+                    self.reload.begin(self.desired, now)
             case terminal.Hangup.DRAIN:
                 self._stop(Stop.DRAIN, "the terminal is gone", now)
             case terminal.Hangup.IGNORE:
                 return
 
-    def _reload(self, now: float) -> None:
-        if self.desired.stop is not Stop.RUN:
-            return
-        self.notifier.reloading()
-        self.reloading = True
-        try:
-            settings = self.load()
-            current = self.generations[self.desired.generation].settings
-            generation = self.generations.prepare(settings, current, now)
-        except Exception as error:  # a fault of the file, whatever its kind, must leave everything as it is
-            self._reload_failed(str(error) or repr(error), refused=isinstance(error, ReloadRefused))
-            return
-        self.log.info("reload", generation=generation.number, config=self.config_path)
-        self._forget_generations()
-
-    def _reload_failed(self, error: str, *, refused: bool = False) -> None:
-        if not refused and self.generations.candidate is not None:
-            self.generations.candidate = None
-        self.generations.results["failed"] += 1
-        self.log.error("reload failed", generation=self.desired.generation, error=error)
-        self._reload_over()
-
-    def _roll(self, _now: float) -> None:
-        """The candidate's forkserver is ready: from here on the plan swaps the workers."""
-        self.desired = self.generations.promote(self.desired)
-        self.workers.lay_out(self.desired.pools)
-        self._follow_settings()
-
-    def _roll_back(self, action: Rollback) -> None:
-        assert self.desired.previous is not None
-        bad = self.desired.generation
-        self.generations.results["rolled_back"] += 1
-        self.log.error(
-            "reload rolled back", generation=bad, back_to=action.generation, error=self.workers.error or "see above"
-        )
-        self.workers.slots = {slot.number: slot for slot in fleet.rolled_back(self.workers.slots.values(), bad)}
-        self.desired = replace(self.desired.previous, previous=None)
-        self.workers.lay_out(self.desired.pools)
-        self._follow_settings()
-        self._reload_over()
-
-    def _settled(self) -> None:
-        self.desired = replace(self.desired, previous=None)
-        self.generations.results["ok"] += 1
-        self.log.info("reloaded", generation=self.desired.generation)
-        new, old = self.generations[self.desired.generation], self.generations[self.exporter_generation]
-        if exporter_part(new.settings) != exporter_part(old.settings):
-            self.exporter_generation = new.number
-        self._reload_over()
-
-    def _reload_over(self) -> None:
-        rolling = self.desired.previous is not None or self.generations.candidate is not None
-        if not rolling:
-            self.reloading = False
-            self._forget_generations()
-        if not rolling and self.announced:
-            self.notifier.ready(self._line())
-
-    def _follow_settings(self) -> None:
-        settings = self.generations[self.desired.generation].settings
-        self.policy = replace(self.policy, abort_grace=settings.shutdown.abort_grace)
-
-    def _forget_generations(self) -> None:
-        needed = {1, self.desired.generation, self.exporter_generation}
-        if self.desired.previous is not None:
-            needed.add(self.desired.previous.generation)
-        if self.generations.candidate is not None:
-            needed.add(self.generations.candidate)
-        self.generations.forget_all_but(needed)
+    def _change(self, desired: Desired) -> None:
+        """Other pools or another generation: rows for them, and their deadlines."""
+        self.desired = desired
+        self.workers.lay_out(desired.pools)
+        abort_grace = self.generations[desired.generation].settings.shutdown.abort_grace
+        self.policy = replace(self.policy, abort_grace=abort_grace)
 
     def _resize(self, by: int) -> None:
         if self.desired.stop is Stop.RUN:
-            self.desired = resized(self.desired, by)
-            self.workers.lay_out(self.desired.pools)
+            self._change(resized(self.desired, by))
             self.log.info("resized", pool=self.desired.pools[0].name, processes=self.desired.pools[0].processes)
 
     # Roles.
 
-    def _wanted_roles(self, now: float) -> dict[tuple[str, int], bytes]:
-        """Which roles there should be, with their settings."""
-        generations, stage = self.generations, self.stage
-        current = self.desired.generation
-        wanted: dict[tuple[str, int], bytes] = {}
-        if self.embedded and shutdown.belongs("redis", stage):
-            wanted["redis", 1] = generations[1].data
-        if shutdown.belongs("forkserver", stage):
-            previous = self.desired.previous
-            for number in (current, previous.generation if previous else None, generations.candidate):
-                if number is not None:
-                    wanted["forkserver", number] = generations[number].data
-        if self.server_seen and shutdown.belongs("steward", stage):
-            wanted["steward", current] = generations[current].data
-            new = self.keeper.find("steward", current)
-            if new is None or not new.ready:  # the old one stays until the new one is ready
-                for old in self.keeper.named("steward"):
-                    if old.ready:
-                        wanted["steward", old.generation] = old.settings
-        exporter = generations[self.exporter_generation]
-        if exporter.settings.http.listen is not None and self._exporter_may_run(now):
-            wanted["exporter", exporter.number] = exporter.data
-        return wanted
+    def _role_facts(self, now: float) -> Facts:
+        exporter_due = self.report.announced or now >= self.started + EXPORTER_PATIENCE
+        return Facts(self.stage, self.desired, self.embedded, self.server_seen, exporter_due)
 
-    def _exporter_may_run(self, now: float) -> bool:
-        others = [role for role in self.keeper.named("exporter") if role.generation != self.exporter_generation]
-        if any(role.state is not RoleState.EMPTY for role in others):
-            return False  # the port is still the old one's
-        if not shutdown.belongs("exporter", self.stage):
-            return False
-        started = self.announced or now >= self.started + EXPORTER_PATIENCE
-        return started and (self.stage is Stage.RUNNING or bool(self.keeper.named("exporter")))
+    def _line(self) -> str:
+        return self.report.line(self.desired, reloading=self.reload.going)
 
     def _tell_steward(self) -> None:
         """Everything a steward should know and was not told yet; by level, so a new one needs no code of its own."""
@@ -505,53 +409,6 @@ class Master:
             if self.stage is Stage.SWEEP and role.ready and not role.asked:
                 role.asked = role.send({"kind": "last_sweep"})
 
-    # The word to the outside.
-
-    def _report(self, now: float) -> None:
-        if self.notifier.watchdog_interval is not None and now >= self.next_ping:
-            self.notifier.watchdog()
-            self.next_ping = now + self.notifier.watchdog_interval
-        if self.changed and now < self.last_report + REPORT_GAP and not self._newly_ready():
-            self.next_report = min(self.next_report, self.last_report + REPORT_GAP)
-            return
-        if not self.changed and now < self.next_report:
-            return
-        self.changed, self.last_report, self.next_report = False, now, now + REPORT_EVERY
-        self._tell_exporter(now)
-        line = self._line()
-        ready = f"ready {fleet.ready(self.workers.slots.values())}/{status.size(self.desired)}"
-        if self._newly_ready():
-            self.announced = True
-            self.notifier.ready(line)
-            self.log.info("ready", workers=status.size(self.desired), seconds=round(now - self.started, 3))
-        elif line != self.reported[0]:
-            self.notifier.status(line)
-        if ready != self.reported[1]:
-            self.set_title(f"jqd: master [{self.config_path}] {ready}")
-        self.reported = (line, ready)
-
-    def _newly_ready(self) -> bool:
-        full = fleet.ready(self.workers.slots.values()) >= status.size(self.desired)
-        return full and not self.announced and self.desired.stop is Stop.RUN
-
-    def _tell_exporter(self, now: float) -> None:
-        for role in self.keeper.named("exporter"):
-            if role.spoken and role.channel is not None and not role.channel.wants_write:
-                role.send(
-                    status.message(
-                        self.workers.slots.values(),
-                        self.desired,
-                        self.keeper.roles,
-                        self.workers.restarts,
-                        self.generations.results,
-                        now,
-                    )
-                )
-
-    def _line(self) -> str:
-        slots = list(self.workers.slots.values())
-        return status.line(slots, self.desired, self.workers.joined(), reloading=self.reloading)
-
     def _reopen_logs(self) -> None:
         reopen = getattr(self.log, "reopen", None)
         if reopen is not None:
@@ -559,15 +416,3 @@ class Master:
         for role in self.keeper.roles:
             if role.spoken:
                 role.send({"kind": "reopen"})
-
-    def _dump(self) -> None:
-        self.log.info("state", stage=self.stage.name.lower(), status=self._line(), pid=os.getpid())
-        for slot in self.workers.slots.values():
-            if slot.state is not State.EMPTY:
-                row = self.workers.board.read(slot.number)
-                job = {"job": row.job_id, "type": row.type} if row.birth == slot.birth and row.running else {}
-                self.log.info("state", role="worker", **{**status.slot_state(slot), **job})
-        for role in self.keeper.roles:
-            fields = status.role_state(role)
-            self.log.info("state", role=fields.pop("name"), **fields)
-        self.workers.dump_stacks()

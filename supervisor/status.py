@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from supervisor import fleet
@@ -64,6 +64,7 @@ def size(desired: Desired) -> int:
 
 def line(slots: Iterable[Slot], desired: Desired, joined: int, *, reloading: bool) -> str:
     """One line for `systemctl status`: ready 4/4, generation 3."""
+    slots = list(slots)
     ready = fleet.ready(slots)
     parts = [f"ready {ready}/{size(desired)}", f"generation {desired.generation}"]
     if joined < ready:
@@ -75,15 +76,9 @@ def line(slots: Iterable[Slot], desired: Desired, joined: int, *, reloading: boo
     return ", ".join(parts)
 
 
-def title_writer() -> Callable[[str], None]:
-    """Sets what `ps` shows; a title is never worth an error."""
-    try:
+def set_title(title: str) -> None:
+    """What `ps` shows; a title is never worth an error."""
+    with contextlib.suppress(Exception):
         from setproctitle import setproctitle
-    except ImportError:
-        return lambda _title: None
 
-    def write(title: str) -> None:
-        with contextlib.suppress(Exception):
-            setproctitle(title)
-
-    return write
+        setproctitle(title)

@@ -128,7 +128,8 @@ class Workers:
     def joined(self) -> int:
         """How many ready workers have reached Redis."""
         ready = [slot for slot in self.slots.values() if slot.state is State.READY]
-        return sum(row.birth == slot.birth and row.ready for slot in ready if (row := self.board.read(slot.number)))
+        rows_ = [(slot.birth, self.board.read(slot.number)) for slot in ready]
+        return sum(row.birth == birth and row.ready for birth, row in rows_)
 
     # What the processes say and what becomes of them.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,17 @@ ROOT = Path(__file__).parents[2]
 class RunningMaster:
     """Started on construction. Files in `folder` tell the stubs what to do."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, terminal: int | None = None, **settings: Any) -> None:
         self.folder = folder
         self.config = folder / "settings.json"
         self.configure(**settings)
         path = os.pathsep.join([str(ROOT), str(STUBS)])
-        self.log = (folder / "log").open("w")
+        self.log = (folder / "log").open("a")
         environment = {**os.environ, "PYTHONPATH": path, "JQD_STUB": str(folder)}
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(STUBS / "run_master.py"), str(self.config)],
-            cwd=folder, env=environment, stdin=subprocess.DEVNULL, stderr=self.log, start_new_session=True,
+            cwd=folder, env=environment, stdin=subprocess.DEVNULL if terminal is None else terminal, stderr=self.log,
+            preexec_fn=lambda: _own_session(terminal),  # noqa: PLW1509 - no thread here
         )  # fmt: skip
 
     def configure(self, **settings: Any) -> None:
@@ -88,6 +91,8 @@ class RunningMaster:
         order = self.folder / "order.new"
         order.write_text(f"{soft} {hard} {ending}")
         order.rename(self.folder / f"job-{pid}")
+        if ending != "done":
+            eventually((self.folder / f"running-{pid}").exists)
 
     def await_ready(self, count: int = 2) -> dict[str, int]:
         def all_there() -> dict[str, int]:
@@ -99,6 +104,19 @@ class RunningMaster:
 
     def await_event(self, name: str, count: int = 1, timeout: float = 10) -> dict[str, Any]:
         return eventually(lambda: self.events(name)[count - 1 :], timeout, what=f"event {name!r}")[0]
+
+    def replaced(self, slot: str, pid: int) -> dict[str, int]:
+        """The workers, once another than `pid` is ready in the slot."""
+
+        def is_replaced() -> dict[str, int]:
+            workers = self.workers()
+            return workers if workers.get(slot, pid) != pid else {}
+
+        return eventually(is_replaced, what=f"{slot} replaced")
+
+    def await_role(self, name: str, *, other_than: tuple[int, ...] = ()) -> int:
+        """The pid of a ready role that is none of these."""
+        return eventually(lambda: self.role(name) not in (0, *other_than) and self.role(name), 15, what=name)
 
     def wait(self, timeout: float = 15) -> int:
         return self.process.wait(timeout)
@@ -117,3 +135,9 @@ class RunningMaster:
                 self.process.kill()
                 self.process.wait()
         self.log.close()
+
+
+def _own_session(terminal: int | None) -> None:
+    os.setsid()
+    if terminal is not None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)

@@ -21,10 +21,10 @@ def alive(pid: int) -> bool:
 def test_a_killed_worker_is_replaced_at_once_in_its_slot_and_the_steward_is_told(start_master: StartMaster) -> None:
     master = start_master()
     before = master.await_ready()
-    eventually(lambda: master.role("steward"))
+    master.await_role("steward")
     killed = time.monotonic()
     os.kill(before["default/0"], signal.SIGKILL)
-    after = eventually(lambda: (now := master.workers()).get("default/0") not in (None, before["default/0"]) and now)
+    after = master.replaced("default/0", before["default/0"])
     assert after["default/1"] == before["default/1"]
     ready = master.events("worker ready")[-1]
     assert ready["at"] - killed < 1.0
@@ -38,9 +38,6 @@ def test_a_death_in_a_job_is_told_with_the_row_as_it_was(start_master: StartMast
     master = start_master()
     pid = master.await_ready()["default/0"]
     master.job(pid)
-    eventually(lambda: master.status().get("ready") == 2)
-    master.signal(signal.SIGUSR2)
-    eventually(lambda: any(event.get("job") == "job" for event in (master.signal(signal.SIGUSR2), master.events("state"))[1]))
     os.kill(pid, signal.SIGKILL)
     death = eventually(lambda: master.told("died"))[0]
     assert death["row"]["number"] == 1
@@ -74,7 +71,7 @@ def test_recycling_is_respawned_at_once(start_master: StartMaster) -> None:
     pid = master.await_ready()["default/1"]
     (master.folder / f"exit-{pid}").write_text("0")
     assert master.await_event("worker gone")["cause"] == "exited"
-    eventually(lambda: master.workers().get("default/1") not in (None, pid))
+    master.replaced("default/1", pid)
     assert eventually(lambda: master.told("died"))[0]["cause"] == "exited"
 
 
@@ -92,20 +89,20 @@ def test_a_boot_that_hangs_is_killed_at_its_deadline(start_master: StartMaster) 
 def test_a_steward_that_dies_or_falls_silent_is_replaced_and_no_worker_notices(start_master: StartMaster) -> None:
     master = start_master()
     workers = master.await_ready()
-    first = eventually(lambda: master.role("steward"))
+    first = master.await_role("steward")
     os.kill(first, signal.SIGKILL)
-    second = eventually(lambda: (pid := master.role("steward")) != first and pid)
+    second = master.await_role("steward", other_than=(first,))
     (master.folder / "silent-steward").touch()
     assert master.await_event("role killed")["cause"] == "silent"
     (master.folder / "silent-steward").unlink()
-    eventually(lambda: master.role("steward") not in (0, first, second), 15)
+    master.await_role("steward", other_than=(first, second))
     assert master.workers() == workers
 
 
 def test_deaths_wait_for_a_steward(start_master: StartMaster) -> None:
     master = start_master()
     pid = master.await_ready()["default/0"]
-    steward = eventually(lambda: master.role("steward"))
+    steward = master.await_role("steward")
     os.kill(steward, signal.SIGSTOP)
     os.kill(pid, signal.SIGKILL)
     master.await_event("worker gone")
@@ -119,16 +116,16 @@ def test_a_forkserver_that_dies_is_replaced_and_its_workers_live_on(start_master
     workers = master.await_ready()
     forkserver = master.role("forkserver")
     os.kill(forkserver, signal.SIGKILL)
-    eventually(lambda: master.role("forkserver") not in (0, forkserver))
+    master.await_role("forkserver", other_than=(forkserver,))
     assert master.workers() == workers
     os.kill(workers["default/0"], signal.SIGKILL)
-    eventually(lambda: master.workers().get("default/0") not in (None, workers["default/0"]))
+    master.replaced("default/0", workers["default/0"])
 
 
 def test_nobody_is_killed_because_the_master_was_stopped(start_master: StartMaster) -> None:
     master = start_master()
     workers = master.await_ready()
-    roles = {name: eventually(lambda name=name: master.role(name)) for name in ("steward", "exporter", "forkserver")}
+    roles = {name: master.await_role(name) for name in ("steward", "exporter", "forkserver")}
     master.signal(signal.SIGSTOP)
     time.sleep(6.0)  # longer than a silence may last
     master.signal(signal.SIGCONT)
@@ -163,4 +160,17 @@ def test_workers_that_cannot_be_forked_are_fresh_interpreters(start_master: Star
     master = start_master(pool={"preload": False})
     before = master.await_ready()
     os.kill(before["default/1"], signal.SIGKILL)
-    eventually(lambda: master.workers().get("default/1") not in (None, before["default/1"]))
+    master.replaced("default/1", before["default/1"])
+
+
+def test_usr2_logs_every_role_and_slot_and_what_it_runs(start_master: StartMaster) -> None:
+    master = start_master()
+    workers = master.await_ready()
+    master.job(workers["default/0"])
+    master.await_role("steward")
+    master.signal(signal.SIGUSR2)
+    eventually(lambda: {"worker", "forkserver", "steward"} <= {event.get("role") for event in master.events("state")})
+    states = {event["pid"]: event for event in master.events("state")}
+    assert states[workers["default/0"]]["type"] == "stub"
+    assert "type" not in states[workers["default/1"]]
+    assert master.workers() == workers

@@ -16,7 +16,8 @@ from supervisor.settings import Settings, decode
 
 class Log:
     def _write(self, event: str, **fields: Any) -> None:
-        print(json.dumps({"event": event, **fields, "at": time.monotonic()}), file=sys.stderr, flush=True)
+        sys.stderr.write(json.dumps({"event": event, **fields, "at": time.monotonic()}) + "\n")
+        sys.stderr.flush()
 
     info = warning = error = _write
 
@@ -27,7 +28,5 @@ def load() -> Settings:
 
 if __name__ == "__main__":
     sys.exit(
-        master.run(
-            load(), load=load, config_path=sys.argv[1], notifier=Notifier.from_environ(os.environ), log=Log()
-        )
+        master.run(load(), load=load, config_path=sys.argv[1], notifier=Notifier.from_environ(os.environ), log=Log())
     )

@@ -16,10 +16,12 @@ _STUBS = {f"supervisor.roles.{name}": f"{name}.py" for name in ("worker", "stewa
 
 class _Stubs:
     @staticmethod
-    def find_spec(name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name not in _STUBS:
             return None
         return importlib.util.spec_from_file_location(name, os.path.join(_HERE, _STUBS[name]))
 
 
-sys.meta_path.insert(0, _Stubs)  # type: ignore[arg-type]
+sys.meta_path.insert(0, _Stubs)

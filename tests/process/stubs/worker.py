@@ -43,9 +43,9 @@ def run(spec: WorkerSpec, _settings: Any, _registry: Any, board: Scoreboard, cha
             done += 1
             _job(writer, done, order, seen)
             writer.idle(done, 0)
-            (FOLDER / f"job-{os.getpid()}").unlink()
-        if _read(f"child-{os.getpid()}"):
-            _grandchild()
+            (FOLDER / f"job-{os.getpid()}").unlink(missing_ok=True)
+        if how := _read(f"child-{os.getpid()}"):
+            _grandchild(orphan=how == "orphan")
         if code := _read(f"exit-{os.getpid()}"):
             return int(code)
         time.sleep(0.005)
@@ -58,6 +58,7 @@ def _job(writer: Any, number: int, order: str, seen: list[int]) -> None:
     now = time.monotonic_ns()
     limits = [now + int(float(text) * 1e9) if float(text) else 0 for text in (soft, hard)]
     writer.start(number, 1, 0, now, *limits, b"job", b"stub")
+    _note(f"running-{os.getpid()}", order)
     while ending != "done":
         if signal.SIGUSR1 in seen and writer.abort_word()[0] == number:
             _note(f"abort-{os.getpid()}", str(writer.abort_word()[1]))
@@ -79,12 +80,15 @@ def _note(name: str, text: str) -> None:
     (FOLDER / name).write_text(text)
 
 
-def _grandchild() -> None:
-    (FOLDER / f"child-{os.getpid()}").unlink()
-    pid = os.fork()
-    if pid == 0:
+def _grandchild(*, orphan: bool) -> None:
+    """A process that waits for ever: our child, or nobody's (its parent, in between, has left)."""
+    me = os.getpid()
+    (FOLDER / f"child-{me}").unlink()
+    if os.fork() == 0:
+        if orphan and os.fork():
+            os._exit(0)
+        temporary = FOLDER / f"child.{me}"
+        temporary.write_text(str(os.getpid()))
+        temporary.rename(FOLDER / f"child-of-{me}")
         while True:
             signal.pause()
-    temporary = FOLDER / f"child.{os.getpid()}"
-    temporary.write_text(str(pid))
-    temporary.rename(FOLDER / f"child-of-{os.getpid()}")
