@@ -34,7 +34,8 @@ Reason = Literal["stopping", "recycle", "fenced"]
 class Session(Protocol):
     """One life of the connections; a new one is made after every error."""
 
-    port: WorkerPort
+    @property
+    def port(self) -> WorkerPort: ...
 
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
         """Until a job came (True), the worker is told to stop, or the time is up."""
@@ -316,7 +317,7 @@ class Worker:
             payload = codec.body(element) if kind.raw is not None else envelope.payload
             assert kind.call is not None
             job = self._job(kind, envelope, bytes(payload), soft) if kind.wants_job else None
-            outcome = execute(kind.call, payload, job, self.armed, self.number)  # type: ignore[arg-type]
+            outcome = execute(kind.call, payload, job, self.armed, self.number)
             self.current = None
         else:
             outcome = refusal

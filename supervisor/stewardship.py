@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from jobqueue.port import StewardPort
 from jobqueue.registry import TypePolicy
@@ -138,7 +138,7 @@ class Stewardship:
                 verdict = self._verdict(worker, end, server_ms, now, row_of, master_gone)
                 if verdict is None:
                     self.living[queue].append(worker)
-                elif verdict:
+                elif isinstance(verdict, Told):
                     orphans[worker] = verdict
             self.port.return_next(queue)
             self.promote(queue, now)
@@ -146,7 +146,7 @@ class Stewardship:
 
     def _verdict(
         self, worker: str, end: int, server_ms: int, now: float, row_of: Callable[[str], Row | None], master_gone: bool
-    ) -> Told | bool | None:
+    ) -> Told | Literal[False] | None:
         """None: alive, ours to beat for. False: not ours, or not yet to be judged. Told: an orphan."""
         try:
             name = identity.parse(worker)

@@ -211,7 +211,7 @@ class RedisQueue:
         plain = 0
         for s in done:
             d = s.disposition
-            if d.__class__ is Ack and not s.unique and d.counter == "processed":  # type: ignore[union-attr]
+            if isinstance(d, Ack) and not s.unique and d.counter == "processed":
                 plain += 1
                 continue
             if plain:

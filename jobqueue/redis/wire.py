@@ -19,7 +19,7 @@ from jobqueue.errors import ServerRefused, Unavailable
 from jobqueue.redis.connect import Endpoint
 
 READ_SIZE: Final = 1 << 16
-Argument = str | bytes | int | float
+Argument = Any  # str, bytes, int or float
 
 
 class Pending:
