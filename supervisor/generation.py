@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from supervisor.desired import Desired, PoolSize
+from supervisor.rows import ROWS, surge
 from supervisor.settings import Settings, encode, masked, same_server
 
 READY_TIMEOUT = 60.0  # seconds a new forkserver has to import the handlers
@@ -87,10 +88,14 @@ class Generations:
 
 
 def resized(desired: Desired, by: int) -> Desired:
-    """The first pool larger or smaller by so many workers, never below one."""
+    """The first pool larger or smaller by so many workers: never below one, and never without rows for a reload."""
     first, *rest = desired.pools
+    others = sum(pool.processes + surge(pool.processes) for pool in rest)
+    processes = max(1, first.processes + by)
+    if by > 0 and processes + surge(processes) + others > ROWS:
+        processes = first.processes
     previous = None if desired.previous is None else resized(desired.previous, by)
-    return replace(desired, pools=(replace(first, processes=max(1, first.processes + by)), *rest), previous=previous)
+    return replace(desired, pools=(replace(first, processes=processes), *rest), previous=previous)
 
 
 def exporter_part(settings: Settings) -> object:

@@ -6,6 +6,7 @@ change facts here. Called by the command line, once a process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any, Final
 
-from supervisor import fleet, identity, shutdown, spawn, terminal
+from supervisor import fleet, identity, metrics_dir, shutdown, spawn, terminal
 from supervisor.channel import Channel, Message
 from supervisor.desired import Action, Desired, GiveUp, Policy, Rollback, Settled, Stop
 from supervisor.generation import Generation, Generations, resized
@@ -55,25 +56,26 @@ def run(settings: Settings, *, load: Callable[[], Settings], config_path: str, n
     Returns 0 asked to stop and everything was put back, 70 a bug, 75 jobs stayed in processing lists, 78 unusable.
     """
     terminal_seen = terminal.Terminal.at_start()
-    loop = Loop()
-    loop.install(SIGNALS)
-    pidfile = Pidfile(settings.pidfile) if settings.pidfile else None
-    try:
-        if pidfile is not None:
-            pidfile.acquire()
-    except (PidfileLocked, OSError) as error:
-        log.error("not started", error=str(error))
-        loop.close()
-        return EXIT_UNUSABLE
-    try:
-        return Master(settings, load, config_path, notifier, log, loop, terminal_seen).run()
-    except Exception:  # noqa: BLE001 - the last one to know
-        log.error("bug in the master", error=traceback.format_exc())
-        return EXIT_BUG
-    finally:
-        loop.close()
-        if pidfile is not None:
-            pidfile.release()
+    with contextlib.ExitStack() as stack:
+        loop = Loop()
+        stack.callback(loop.close)
+        loop.install(SIGNALS)
+        try:
+            if settings.pidfile:
+                pidfile = Pidfile(settings.pidfile)
+                pidfile.acquire()
+                stack.callback(pidfile.release)
+            metrics = metrics_dir.prepare_directory(sum(pool.processes for pool in settings.pools))
+        except (PidfileLocked, OSError) as error:
+            log.error("not started", error=str(error))
+            return EXIT_UNUSABLE
+        os.environ[metrics_dir.VARIABLE] = metrics
+        stack.callback(metrics_dir.remove_directory, metrics)
+        try:
+            return Master(settings, load, config_path, notifier, log, loop, terminal_seen).run()
+        except Exception:  # noqa: BLE001 - the last one to know
+            log.error("bug in the master", error=traceback.format_exc())
+            return EXIT_BUG
 
 
 class Master:
@@ -278,6 +280,7 @@ class Master:
                 self._role_died(role, spawn.collect(pid), now)
             elif not self.workers.reap(pid, now):
                 spawn.collect(pid)  # a stranger, adopted as subreaper or as PID 1
+        self.workers.clean_up(self.desired.pools)
 
     def _role_died(self, role: Role, death: spawn.Death | None, now: float) -> None:
         expected = role.state is RoleState.STOPPING and not role.wanted
@@ -406,7 +409,7 @@ class Master:
                 if not role.send(death):
                     break
                 role.told = seq
-            if self.stage is Stage.SWEEP and role.ready and not role.asked:
+            if self.stage is Stage.SWEEP and not role.asked:
                 role.asked = role.send({"kind": "last_sweep"})
 
     def _reopen_logs(self) -> None:

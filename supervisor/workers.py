@@ -57,6 +57,12 @@ class Workers:
     def lay_out(self, pools: tuple[PoolSize, ...]) -> None:
         self.slots = {slot.number: slot for slot in rows.lay_out(self.slots.values(), pools)}
 
+    def clean_up(self, pools: tuple[PoolSize, ...]) -> None:
+        """Give the rows of pools that are gone, and whose last worker has left, to others."""
+        names = {pool.name for pool in pools}
+        if any(slot.pool not in names and slot.state is State.EMPTY for slot in self.slots.values()):
+            self.lay_out(pools)
+
     def by_pid(self, pid: int) -> Slot | None:
         return next((slot for slot in self.slots.values() if slot.pid == pid), None)
 
