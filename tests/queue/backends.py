@@ -4,13 +4,13 @@ do to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from jobqueue.memory import MemoryQueue
 from jobqueue.port import ProducerPort, StewardPort, WorkerPort
 from jobqueue.redis.keys import QueueKeys
-from jobqueue.redis.queue import RedisQueue, through_client
+from jobqueue.redis.queue import RedisQueue, Transport, through_client
 from jobqueue.settings import QueueSettings
 
 
@@ -115,13 +115,20 @@ class MemoryBackend:
 class RedisBackend:
     """A server and its own clock. Time passes by making everything that waits older."""
 
-    def __init__(self, new_client: Any, settings: Mapping[str, QueueSettings], version: tuple[int, ...]) -> None:
-        self.settings, self._new_client, self._version = dict(settings), new_client, version
+    def __init__(
+        self,
+        new_client: Callable[[], Any],
+        settings: Mapping[str, QueueSettings],
+        version: tuple[int, ...],
+        new_transport: Callable[[], Transport] | None = None,
+    ) -> None:
+        self.settings, self._version = dict(settings), version
+        self._new_transport = new_transport or (lambda: through_client(new_client()))
         self.client: Any = new_client()
         self.port: RedisQueue = self.again()
 
     def again(self) -> RedisQueue:
-        port = RedisQueue(through_client(self._new_client()), "jq", {}, self._version)
+        port = RedisQueue(self._new_transport(), "jq", {}, self._version)
         port.settings = self.settings  # tests may add to it
         return port
 

@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+from jobqueue.redis.connect import Endpoint
+from jobqueue.redis.wire import Wire
 from tests.queue.backends import Backend, MemoryBackend, RedisBackend
 from tests.support.servers import Server
 
-SETTINGS: dict[str, Any] = {}
+REDIS = ["fakeredis", "embedded", "wire", "debian"]
 
 
-@pytest.fixture(params=["memory", "fakeredis", "embedded", "debian"])
+@pytest.fixture(params=["memory", *REDIS])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """An empty store: plain dicts, Lua in Python, the embedded Valkey, the system's Redis."""
+    """An empty store: plain dicts; scripts for old servers, run in Python; the embedded Valkey, through redis-py and through our own
+    connections; the system's Redis."""
     if request.param == "memory":
-        yield MemoryBackend(SETTINGS)
-    elif request.param == "fakeredis":
-        fakeredis = pytest.importorskip("fakeredis")
-        pytest.importorskip("lupa")
-        server = fakeredis.FakeServer()
-        yield RedisBackend(lambda: fakeredis.FakeStrictRedis(server=server), SETTINGS, (6, 2, 0))
+        yield MemoryBackend({})
     else:
-        yield from _real(request.getfixturevalue(f"{request.param}_server"))
+        yield from _redis(request)
 
 
-@pytest.fixture(params=["fakeredis", "embedded", "debian"])
+@pytest.fixture(params=REDIS)
 def redis_backend(request: pytest.FixtureRequest) -> Iterator[RedisBackend]:
     """The same without the plain dicts: for promises about keys."""
-    if request.param == "fakeredis":
-        fakeredis = pytest.importorskip("fakeredis")
-        pytest.importorskip("lupa")
-        server = fakeredis.FakeServer()
-        yield RedisBackend(lambda: fakeredis.FakeStrictRedis(server=server), SETTINGS, (6, 2, 0))
-    else:
-        yield from _real(request.getfixturevalue(f"{request.param}_server"))
+    yield from _redis(request)
 
 
-def _real(server: Server) -> Iterator[RedisBackend]:
-    yield RedisBackend(server.client, SETTINGS, (7, 0, 0))
+def _redis(request: pytest.FixtureRequest) -> Iterator[RedisBackend]:
+    match request.param:
+        case "fakeredis":
+            fakeredis = pytest.importorskip("fakeredis")
+            pytest.importorskip("lupa")
+            server = fakeredis.FakeServer()
+            yield RedisBackend(lambda: fakeredis.FakeStrictRedis(server=server), {}, (6, 2, 0))
+        case "wire":
+            yield from _wired(request.getfixturevalue("embedded_server"))
+        case name:
+            yield RedisBackend(request.getfixturevalue(f"{name}_server").client, {}, (7, 0, 0))
+
+
+def _wired(server: Server) -> Iterator[RedisBackend]:
+    wires: list[Wire] = []
+
+    def dial() -> Wire:
+        wires.append(Wire(Endpoint(path=server.socket_path), "test", 10.0))
+        return wires[-1]
+
+    yield RedisBackend(server.client, {}, (7, 0, 0), dial)
+    for wire in wires:
+        wire.close()

@@ -22,7 +22,7 @@ def check(world: World) -> None:
 
 
 # Lua in Python is left out: the same scripts, fifty times slower.
-@pytest.mark.parametrize("backend", ["memory", "embedded", "debian"], indirect=True)
+@pytest.mark.parametrize("backend", ["memory", "wire", "debian"], indirect=True)
 @pytest.mark.parametrize("distinct", [JOBS, 3], ids=["different payloads", "equal payloads"])
 @pytest.mark.parametrize("calm", [False, True], ids=["deaths", "no deaths"])
 def test_every_accepted_job_ends_exactly_once(backend: Backend, distinct: int, calm: bool) -> None:

@@ -1,0 +1,66 @@
+"""When the server's memory is full nothing can be put in, and everything else still works: running jobs is what frees memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from jobqueue.errors import ServerRefused
+from jobqueue.outcome import Bury, Requeue, Retry
+from jobqueue.port import Enqueued, NewJob
+from tests.queue.backends import RedisBackend
+from tests.queue.hands import LEASE_MS, Hand, done
+from tests.support.servers import Server, debian_binary, embedded_binary
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(params=["embedded", "debian"])
+def full(request: pytest.FixtureRequest, new_server: Callable[..., Server]) -> RedisBackend:
+    """A server filled by a producer until it said OOM; workers w1 and w2 had joined before."""
+    binary = embedded_binary() if request.param == "embedded" else debian_binary()
+    if binary is None:
+        pytest.skip(f"no {request.param} server")
+    server = new_server(binary=binary, maxmemory="6mb")
+    backend = RedisBackend(server.client, {}, (7, 0, 0))
+    for n in range(10_000):
+        (answer,) = backend.port.enqueue([NewJob("q", f"j{n}", b"%05d" % n + b"x" * 20_000)])
+        if isinstance(answer, Exception):
+            assert isinstance(answer, ServerRefused) and answer.code == "OOM"
+            (answer,) = backend.port.enqueue([NewJob("q", "u", b"u" * 20_000, unique="u")])
+            assert isinstance(answer, ServerRefused)
+            assert backend.unique("q", "u") is None
+            return backend
+    raise AssertionError("the memory was never full")
+
+
+def test_workers_and_stewards_go_on(full: RedisBackend) -> None:
+    hand = Hand(full, "w1")
+    jobs = hand.claim(8)
+    assert len(jobs) == 8
+    claim = hand.settle(
+        done(jobs[0]),
+        done(jobs[1], Retry(1, jobs[1] + b"r"), "r"),
+        done(jobs[2], Bury(jobs[2] + b"b"), "b"),
+        done(jobs[3], Requeue(jobs[3] + b"q"), "q"),
+        keep=2,
+    )
+    assert claim.length == 2
+    assert full.port.beat("q", ["w1"], LEASE_MS) == 1
+    assert full.port.hand_back("w1", "q", 2, 1) == 1
+    assert eventually(lambda: full.port.promote("q")[0]) == 1
+    applied, held = full.port.fence("w1", "q")
+    assert (applied, len(held)) == (2, 1)
+    assert full.port.recover("w1", "q", [done(held[0], Requeue(), "x")], "recovered") == 0
+    assert full.port.return_next("q") == 0
+
+
+def test_a_full_queue_drains_and_takes_jobs_again(full: RedisBackend) -> None:
+    hand, waiting = Hand(full, "w1"), len(full.pending("q"))
+    claim = hand.settle(want=16)
+    ran = 0
+    while claim.jobs:
+        ran += len(claim.jobs)
+        claim = hand.settle(*map(done, claim.jobs), want=16)
+    assert ran == waiting
+    assert full.port.enqueue([NewJob("q", "a", b"a")]) == [Enqueued("a", False)]
