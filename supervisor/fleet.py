@@ -120,8 +120,9 @@ def _balance(slots: list[Slot], pool: PoolSize, desired: Desired, now: float, dy
             yield Spawn(slot.number, desired.generation, pool.start_timeout)
     ready_now = [slot for slot in alive if slot.state is State.READY]
     surplus = len(ready_now) - pool.processes
-    # Oldest generation first, then the highest index: names stay low and dense.
-    ready_now.sort(key=lambda slot: (slot.generation == desired.generation, slot.generation, -slot.index))
+    # Old generations first, from the lowest index up; of the current one the highest: so names stay low and dense.
+    ready_now.sort(key=lambda slot: slot.index if slot.generation != desired.generation else -slot.index)
+    ready_now.sort(key=lambda slot: slot.generation == desired.generation)
     for slot in ready_now[: max(0, surplus)]:
         yield Drain(slot.number)
 

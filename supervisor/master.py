@@ -310,7 +310,7 @@ class Master:
             case signal.SIGTTIN | signal.SIGTTOU:
                 self._resize(1 if number == signal.SIGTTIN else -1)
             case signal.SIGUSR1:
-                self._reopen_logs()
+                self.log.reopen()  # the files of other processes notice by themselves
             case signal.SIGUSR2:
                 self.report.dump(self._line())
                 self.workers.dump_stacks()
@@ -411,11 +411,3 @@ class Master:
                 role.told = seq
             if self.stage is Stage.SWEEP and not role.asked:
                 role.asked = role.send({"kind": "last_sweep"})
-
-    def _reopen_logs(self) -> None:
-        reopen = getattr(self.log, "reopen", None)
-        if reopen is not None:
-            reopen()
-        for role in self.keeper.roles:
-            if role.spoken:
-                role.send({"kind": "reopen"})

@@ -174,3 +174,11 @@ def test_usr2_logs_every_role_and_slot_and_what_it_runs(start_master: StartMaste
     assert states[workers["default/0"]]["type"] == "stub"
     assert "type" not in states[workers["default/1"]]
     assert master.workers() == workers
+
+
+def test_usr1_reopens_the_log_and_kills_nobody(start_master: StartMaster) -> None:
+    master = start_master()
+    workers = master.await_ready()
+    master.signal(signal.SIGUSR1)
+    master.await_event("reopened")
+    assert master.workers() == workers

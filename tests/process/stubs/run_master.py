@@ -21,6 +21,9 @@ class Log:
 
     info = warning = error = _write
 
+    def reopen(self) -> None:
+        self._write("reopened")
+
 
 def load() -> Settings:
     return decode(Path(sys.argv[1]).read_bytes())
