@@ -1,0 +1,156 @@
+"""`jqctl doctor`: is this Redis fit for jobs, is everybody well, and if not, what to do. Reads only."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import click
+
+from supervisor.ctl.output import as_json_list, safe, say
+from supervisor.ctl.target import Target, pass_target, targeted
+
+MARKS = {"ok": "✓", "warning": "!", "fault": "✗"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`cure` is empty if there is nothing to do."""
+
+    level: Literal["ok", "warning", "fault"]
+    what: str
+    cure: str = ""
+
+
+@click.command()
+@targeted
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@pass_target
+def doctor(target: Target, json_: bool) -> None:
+    """Check Redis (version, persistence, eviction, round trip, clock, memory) and the queues. Exit code 1 if something is wrong."""
+    from jobqueue.redis.connect import parse_info
+
+    server = target.inspector.server
+    info = parse_info(server.call("INFO"))
+    findings = [
+        *_server(info, target.settings[0].allow_eviction),
+        *_memory(info),
+        *_trips(server),
+        *_queues(target.inspector.snapshot()),
+    ]
+    if json_:
+        as_json_list(asdict(finding) for finding in findings)
+    for finding in [] if json_ else findings:
+        click.echo(f"{MARKS[finding.level]} {safe(finding.what)}" + (f"\n    {finding.cure}" if finding.cure else ""))
+    if any(finding.level == "fault" for finding in findings):
+        sys.exit(1)
+    if not json_ and all(finding.level == "ok" for finding in findings):
+        say("all is well")
+
+
+def _server(info: dict[str, str], allow_eviction: bool) -> Iterator[Finding]:
+    from jobqueue.redis.scripts import parse_version
+
+    version = info.get("redis_version", "0")
+    name = f"Valkey {info['valkey_version']} (as Redis {version})" if "valkey_version" in info else f"Redis {version}"
+    if parse_version(version) < (6, 2):
+        yield Finding("fault", f"{name} is too old", "Use Redis 6.2 or newer, or Valkey.")
+    else:
+        yield Finding("ok", name)
+    if info.get("role") != "master":
+        yield Finding(
+            "fault", f"this server is a {info.get('role')}", "Point redis.url to the master, or use redis+sentinel://."
+        )
+    policy = info.get("maxmemory_policy", "unknown")
+    if policy == "noeviction":
+        yield Finding("ok", "maxmemory-policy noeviction: no job is evicted")
+    else:
+        level: Literal["warning", "fault"] = "warning" if allow_eviction else "fault"
+        yield Finding(
+            level, f"maxmemory-policy {policy} removes jobs silently", "CONFIG SET maxmemory-policy noeviction"
+        )
+    if info.get("aof_enabled") == "1":
+        bad = info.get("aof_last_write_status", "ok") != "ok"
+        yield (
+            Finding("fault", "the append-only file cannot be written", "Look at Redis's log and its disk.")
+            if bad
+            else Finding("ok", "the append-only file is on: a crash of Redis loses a second at most")
+        )
+    else:
+        yield Finding(
+            "warning",
+            "appendonly is off: a crash of Redis loses accepted jobs",
+            "CONFIG SET appendonly yes, and in redis.conf",
+        )
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        yield Finding("fault", "the last snapshot failed", "Look at Redis's log and its disk.")
+
+
+def _memory(info: dict[str, str]) -> Iterator[Finding]:
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if not most:
+        yield Finding(
+            "warning",
+            f"no maxmemory is set ({used / 1e6:.0f} MB used)",
+            "Set maxmemory below what the machine has, and max_length.",
+        )
+    elif used > 0.8 * most:
+        yield Finding(
+            "fault",
+            f"memory is {used / most:.0%} full",
+            "Let workers drain the queues, raise maxmemory, or set max_length.",
+        )
+    else:
+        yield Finding("ok", f"memory is {used / most:.0%} full")
+
+
+def _trips(server: Any) -> Iterator[Finding]:
+    times, offsets = [], []
+    for _ in range(20):
+        began = time.monotonic()
+        seconds, micros = server.call("TIME")
+        times.append(time.monotonic() - began)
+        offsets.append(int(seconds) + int(micros) / 1e6 - time.time())
+    median = sorted(times)[len(times) // 2]
+    level: Literal["ok", "warning"] = "warning" if median > 0.005 else "ok"
+    yield Finding(
+        level,
+        f"a round trip takes {median * 1000:.2f} ms",
+        "" if level == "ok" else "Workers should be nearer to Redis.",
+    )
+    offset = sorted(offsets)[len(offsets) // 2]
+    if abs(offset) > 2:
+        yield Finding(
+            "warning",
+            f"this host's clock is {abs(offset):.1f} s {'behind' if offset > 0 else 'ahead of'} the server's",
+            "Run NTP on both.",
+        )
+    else:
+        yield Finding("ok", "the clocks agree")
+
+
+def _queues(found: Any) -> Iterator[Finding]:
+    for name, q in sorted(found.queues.items()):
+        if q.broken:
+            yield Finding(
+                "fault",
+                f"queue {name}: {q.broken}",
+                "Something else uses this key: change key_prefix or the queue's key.",
+            )
+        if q.paused is not None:
+            yield Finding("warning", f"queue {name} is paused {q.paused}".rstrip(), f"jqctl resume {name}")
+        if q.pending and not q.leases and q.paused is None:
+            yield Finding(
+                "warning",
+                f"queue {name}: {q.pending} jobs wait and no worker serves it",
+                "Add it to a pool, or start jqd.",
+            )
+    ended = [worker for worker in found.workers if worker.lease_seconds < 0]
+    if ended:
+        yield Finding(
+            "warning", f"{len(ended)} workers whose lease has ended are not recovered yet", "Is any steward running?"
+        )
+    yield Finding("ok", f"{len(found.workers)} workers on {len({w.name.host for w in found.workers})} hosts")

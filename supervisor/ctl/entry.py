@@ -1,0 +1,78 @@
+"""The command group of jqctl, and what becomes of errors: one line each, an exit code, no traceback for what can happen."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import click
+
+from jobqueue import __version__
+from jobqueue.errors import InvalidJob, InvalidQueueName, JobQueueError, ServerRefused, Unavailable, UnsafeServer
+from supervisor.ctl import act, doctor, letters, look, produce, waiting
+from supervisor.ctl.output import safe
+from supervisor.ctl.target import Target, targeted
+
+UNREACHABLE = 69
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@targeted
+@click.version_option(__version__, prog_name="jqctl")
+@click.pass_context
+def jqctl(context: click.Context) -> None:
+    """Enqueue jobs, look into queues, and set things right.
+
+    Exit codes: 0 done, 1 not found or refused or timed out, 2 usage, 69 Redis not reachable, 70 a bug.
+    """
+    context.ensure_object(Target)
+
+
+for command in (
+    produce.enqueue, look.stats, look.workers, look.ls, look.show, letters.dead, waiting.wait,
+    act.pause, act.resume, act.cancel, act.purge, act.promote, doctor.doctor,
+):  # fmt: skip
+    jqctl.add_command(command)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    try:
+        code = jqctl.main(arguments, prog_name="jqctl", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read us has seen enough. The interpreter must not find out again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except JobQueueError as error:
+        accepted = getattr(error, "accepted", None)
+        click.echo(
+            f"jqctl: {_lines(str(error))}" + (f" ({accepted} jobs before it are in)" if accepted else ""), err=True
+        )
+        return _code(error)
+    except Exception:  # noqa: BLE001  the last resort: a bug gets its traceback and its own exit code
+        traceback.print_exc()
+        return 70
+
+
+def _lines(text: str) -> str:
+    """Each line made safe; a config file's faults are several lines."""
+    return "\n".join(safe(line) for line in text.splitlines())
+
+
+def _code(error: JobQueueError) -> int:
+    match error:
+        case Unavailable() | ServerRefused() | UnsafeServer():
+            return UNREACHABLE
+        case InvalidJob() | InvalidQueueName():
+            return 2
+        case _:
+            return 2 if type(error).__name__ in ("ConfigError", "BadFilter") else 1
