@@ -18,7 +18,10 @@ SCHEMES = (
     "rediss+cluster",
     "embedded",
 )
-EXPECTED = "expected redis://HOST:PORT/DB, rediss://…, unix:///PATH, redis+sentinel://H1,H2/MASTER, redis+cluster://H1,H2 or embedded:FOLDER"
+EXPECTED = (
+    "expected redis://HOST:PORT/DB, rediss://…, unix:///PATH, redis+sentinel://H1,H2/MASTER, "
+    "redis+cluster://H1,H2 or embedded:FOLDER"
+)
 _DEFAULT_PORTS = {"redis+sentinel": 26379, "rediss+sentinel": 26379}
 # An '@' inside a password is not escaped by everybody: hide up to the last one before the path or a space.
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s:/?#@]*):[^\s]*@")
@@ -121,3 +124,12 @@ def _db(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ValueError("expected a database number after the host, as in redis://localhost:6379/0")
     return int(text)
+
+
+def password(url: str) -> tuple[str, ...]:
+    """The password in `url`, as written and with its %-escapes resolved if that differs; empty if there is none."""
+    rest = url.partition("://")[2].partition("?")[0]
+    userinfo, at, _ = rest.rpartition("@")
+    written = userinfo.partition(":")[2] if at else ""
+    decoded = re.sub("%([0-9A-Fa-f]{2})", lambda match: chr(int(match[1], 16)), written)
+    return tuple(dict.fromkeys(text for text in (written, decoded) if text))

@@ -12,17 +12,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from jobqueue.settings import QueueSettings, RedisSettings
-from jobqueue.yamlfile import (
-    Document,
-    Fault,
-    Value,
-    open_document,
-    queue_name_fault,
-    read_queues,
-    read_redis,
-    suggestion,
-)
-from supervisor import cpus
+from jobqueue.yamlfile import open_document, queue_name_fault, read_queues, read_redis
+from jobqueue.yamlschema import Document, suggestion
+from jobqueue.yamltree import Fault, Value
+from supervisor import cpus, fleet
 from supervisor.settings import MAX_PROCESSES, Http, Log, Pool, Settings, Shutdown, host_port
 
 SECTIONS = tuple(Settings.__struct_fields__)
@@ -72,13 +65,10 @@ def _pools(document: Document, queues: Mapping[str, QueueSettings], overrides: _
         _check_keys(document, item, pool, queues)
     if pools:
         pools[0] = overrides.concurrency(pools[0])
-    # A reload starts at least one worker of each pool beside the old ones.
-    total = sum(pool.processes for pool in pools)
-    if total + len(pools) > MAX_PROCESSES:
-        most = MAX_PROCESSES - len(pools)
-        document.fault(
-            section, f"{total} processes in all, expected at most {most} (a reload needs a spare one for each pool)"
-        )
+    total, beside = sum(pool.processes for pool in pools), sum(fleet.surge(pool.processes) for pool in pools)
+    if total + beside > MAX_PROCESSES:
+        need = f"{total} processes, and {beside} more during a reload"
+        document.fault(section, f"found {need}; expected at most {MAX_PROCESSES} together")
     return tuple(pools)
 
 

@@ -119,3 +119,9 @@ def load(path: str, *, environ: Mapping[str, str], options: Mapping[str, Any] | 
     from supervisor import configfile
 
     return configfile.load(path, environ=environ, options=options or {})
+
+
+def secrets(settings: Settings) -> tuple[str, ...]:
+    """What no line of a log may contain: the token, and the password of Redis as written and as decoded."""
+    password = address.password(settings.redis.url)
+    return tuple(secret for secret in (settings.http.token, *password) if secret)

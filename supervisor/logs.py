@@ -1,0 +1,130 @@
+"""One line an event, on standard error or in a file: pretty for people, JSON for machines. Every process of ours calls it.
+
+Not the standard library's logging, which handlers use: in processes that run other people's code `configure` leads that
+here as well (`supervisor.stdlog`), so that all lines look alike. Two rules shape this module. Importing it takes a few
+milliseconds (structlog takes 150, in every process of a tree that must be back within a second). And a log may lose a line
+but never raises and never blocks: the master has to stay awake while the disk is full or nobody reads its standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol
+
+from supervisor import logformat
+from supervisor.logsink import Sink
+from supervisor.settings import Log
+
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+RUNS_FOREIGN_CODE: Final = frozenset({"worker", "forkserver", "exporter", "check"})
+
+
+class Job(Protocol):
+    """What a line says of the job it belongs to."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+
+
+class _State:
+    """What `configure` sets, for this process."""
+
+    sink = Sink(None)
+    threshold = LEVELS["info"]
+    pretty = False
+    colour = False
+    context: Mapping[str, Any] = {}
+    secrets: tuple[str, ...] = ()
+    job: Callable[[], Job | None] | None = None
+
+
+class Logger:
+    """Writes lines for one role. `event` says what happened, in the words of the glossary; the rest are its fields."""
+
+    __slots__ = ("role",)
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+
+    def debug(self, event: str, **fields: Any) -> None:
+        if _State.threshold <= 10:
+            write("debug", self.role, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        if _State.threshold <= 20:
+            write("info", self.role, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        if _State.threshold <= 30:
+            write("warning", self.role, event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        write("error", self.role, event, fields)
+
+    def reopen(self) -> None:
+        """See the function `reopen`."""
+        reopen()
+
+
+def configure(role: str, settings: Log, *, secrets: Iterable[str] = (), **context: Any) -> None:
+    """Say how this process logs. `context` (slot, pool, generation, …) is added to each of its lines, as is its pid.
+
+    `secrets` never appear in a line, whatever it says. Call it again after a fork or when settings have changed.
+    """
+    _State.sink.close()
+    sink = _State.sink = Sink(settings.file)
+    _State.threshold = LEVELS[settings.level]
+    terminal = sink.is_terminal()
+    _State.pretty = settings.format == "pretty" or (settings.format == "auto" and terminal)
+    _State.colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    _State.context = {"pid": os.getpid()} | {key: value for key, value in context.items() if value is not None}
+    _State.secrets = tuple(sorted((secret for secret in secrets if len(secret) > 3), key=len, reverse=True))
+    _State.job = None
+    if sink.error is not None:
+        get_logger(role).error("the log file cannot be used, standard error is", file=settings.file, error=sink.error)
+    if role in RUNS_FOREIGN_CODE:
+        from supervisor import stdlog
+
+        stdlog.capture(role, _State.threshold)
+
+
+def get_logger(role: str) -> Logger:
+    """A logger whose lines say `role`; before `configure`, JSON lines on standard error."""
+    return Logger(role)
+
+
+def reopen() -> None:
+    """Open the log file again, after it was moved away. Files also notice by themselves, within a second."""
+    _State.sink.reopen()
+
+
+def job_context(current: Callable[[], Job | None] | None) -> None:
+    """In a worker: `current()` is the job that runs, or None; the lines that handlers write name it."""
+    _State.job = current
+
+
+def job_fields() -> Mapping[str, Any]:
+    """What runs now in this process, for `supervisor.stdlog`."""
+    job = _State.job() if _State.job is not None else None
+    return {} if job is None else {"job": job.id, "type": job.type, "attempt": job.attempt}
+
+
+def write(level: str, role: str, event: str, fields: Mapping[str, Any]) -> None:
+    """Write one line. Fields win over the process's context. Never raises."""
+    try:
+        now = time.time()
+        line = {"role": role, **_State.context, **fields}
+        if _State.pretty:
+            text = logformat.pretty(now, level, event, line, colour=_State.colour, secrets=_State.secrets)
+            _State.sink.write(text.encode("utf-8", "backslashreplace"))
+        else:
+            limit = _State.sink.limit
+            _State.sink.write(logformat.json_line(now, level, event, line, secrets=_State.secrets, limit=limit))
+    except Exception:  # noqa: BLE001, S110 - whatever is wrong with a line, the work goes on
+        pass
