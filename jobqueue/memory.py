@@ -8,12 +8,12 @@ left, the next to run at the right.
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 from jobqueue.errors import Fenced, QueueFull, Stale
+from jobqueue.memorystate import List, QueueState, by_time
 from jobqueue.outcome import Ack, Bury, Requeue, Retry
 from jobqueue.port import Claim, Enqueued, NewJob, Reconciled, Settlement
 from jobqueue.redis.keys import check_name
@@ -21,68 +21,6 @@ from jobqueue.settings import QueueSettings, settings_of
 
 CLAIM_BYTES = 256 * 1024
 ID_REMEMBERED_MS = 3_600_000
-List: TypeAlias = deque[bytes]
-
-
-@dataclass(slots=True)
-class QueueState:
-    """All keys of one queue, named as in Redis. `scheduled` and `dead`: element → time, ms. `bars` and `was` are fields
-    of `workers`
-    there: trips up to the bar are refused; `was` is the last applied trip of a worker that is fenced but not emptied."""
-
-    pending: List = field(default_factory=deque)
-    next: List = field(default_factory=deque)
-    processing: dict[str, List] = field(default_factory=dict)
-    scheduled: dict[bytes, int] = field(default_factory=dict)
-    dead: dict[bytes, int] = field(default_factory=dict)
-    workers: dict[str, int] = field(default_factory=dict)
-    bars: dict[str, int] = field(default_factory=dict)
-    was: dict[str, int] = field(default_factory=dict)
-    leases: dict[str, int] = field(default_factory=dict)
-    alarm: bool = False
-    unique: dict[str, str] = field(default_factory=dict)
-    ids: dict[str, int] = field(default_factory=dict)
-    paused: str | None = None
-    cancelled: set[str] = field(default_factory=set)
-    stats: Counter[str] = field(default_factory=Counter)
-
-    def held(self, worker: str) -> List:
-        """The worker's processing list, newest first; kept only while it holds something (see `tidy`)."""
-        return self.processing.get(worker) or deque()
-
-    def keep(self, worker: str, held: List) -> None:
-        """What the worker holds from now on; as in Redis an empty list is no list."""
-        if held:
-            self.processing[worker] = held
-        else:
-            self.processing.pop(worker, None)
-
-    def free(self, unique: str, job_id: str) -> None:
-        """Free a unique key, if it is this job's."""
-        if unique and self.unique.get(unique) == job_id:
-            del self.unique[unique]
-
-    def schedule(self, element: bytes, due: int) -> None:
-        """Put off until `due`; a new earliest due time rings the alarm."""
-        self.scheduled[element] = due
-        if min(self.scheduled.items(), key=_by_time)[0] == element:
-            self.alarm = True
-
-    def bury(self, element: bytes, now: int) -> None:
-        self.dead[element] = now
-        self.stats["dead"] += 1
-
-    def trim(self, dead_max: int) -> None:
-        """Only the youngest `dead_max` dead letters stay."""
-        if len(self.dead) > dead_max:
-            for element, _ in sorted(self.dead.items(), key=_by_time)[: len(self.dead) - dead_max]:
-                del self.dead[element]
-
-    def return_next(self) -> int:
-        count = len(self.next)
-        while self.next:
-            self.pending.append(self.next.popleft())
-        return count
 
 
 class MemoryQueue:
@@ -310,7 +248,7 @@ class MemoryQueue:
     def promote(self, queue: str, limit: int = 1000) -> tuple[int, int, int]:
         """See StewardPort."""
         q, now = self.state(queue), self.clock()
-        due = sorted((item for item in q.scheduled.items() if item[1] <= now), key=_by_time)[:limit]
+        due = sorted((item for item in q.scheduled.items() if item[1] <= now), key=by_time)[:limit]
         for element, _ in due:
             del q.scheduled[element]
             q.pending.appendleft(element)
@@ -340,7 +278,3 @@ class MemoryQueue:
     def cancel(self, queue: str, job_id: str) -> None:
         """Have the job dropped when it is claimed."""
         self.state(queue).cancelled.add(job_id)
-
-
-def _by_time(item: tuple[bytes, int]) -> tuple[int, bytes]:
-    return item[1], item[0]

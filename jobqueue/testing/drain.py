@@ -120,7 +120,8 @@ class _Inline:
             envelope, outcome = malformed.envelope, _rejected(malformed)
         else:
             entry = self.registry.get(envelope.type)
-            outcome = self._outcome(name, element, envelope, entry, settings)
+            raw = codec.body(element) if raw_type is not None else None
+            outcome = self._outcome(name, raw, envelope, entry, settings)
         self.drained.ran.append(Ran(name, envelope.id, envelope.type, envelope.attempt + 1, outcome))
         decision = retry.decide(
             outcome,
@@ -133,7 +134,7 @@ class _Inline:
         return dispose(decision, element, envelope, raw_type=raw_type, now_ms=now, new_id=codec.new_id())
 
     def _outcome(
-        self, name: str, element: bytes, envelope: Envelope, entry: Handler | None, settings: QueueSettings
+        self, name: str, raw: bytes | None, envelope: Envelope, entry: Handler | None, settings: QueueSettings
     ) -> Outcome:
         if self.port.cancelled(name, [envelope.id]):
             return Dropped("cancelled")
@@ -141,8 +142,7 @@ class _Inline:
             return Dropped("expired")
         if entry is None or codec.newer(envelope):
             return UnknownType(envelope.type)
-        raw = settings.codec == "raw"
-        payload = codec.body(element) if raw else bytes(envelope.payload)
+        payload = bytes(envelope.payload) if raw is None else raw
         job = Job(
             id=envelope.id,
             type=envelope.type,
@@ -155,7 +155,7 @@ class _Inline:
             payload=payload,
             headers=envelope.headers,
         )
-        return execute(entry.run_raw if raw else entry.run, payload, job, Armed(), 1)
+        return execute(entry.run if raw is None else entry.run_raw, payload, job, Armed(), 1)
 
 
 def _rejected(error: Exception) -> Outcome:

@@ -95,7 +95,7 @@ class InMemoryQueue(JobQueue):
     def raw_type(self, queue: str) -> str | None:
         """The type that all elements of a raw queue have; None for a JSON queue."""
         settings = settings_of(self.queues, queue)
-        return (settings.handler or queue) if settings.codec == "raw" else None
+        return settings.handler if settings.codec == "raw" else None
 
     def __repr__(self) -> str:
         return f"<InMemoryQueue { ({name: len(q.pending) for name, q in self.port.queues.items()}) }>"
