@@ -15,7 +15,7 @@ from jobqueue.settings import QueueSettings, RedisSettings
 from jobqueue.yamlfile import open_document, queue_name_fault, read_queues, read_redis
 from jobqueue.yamlschema import Document, suggestion
 from jobqueue.yamltree import Fault, Value
-from supervisor import cpus, fleet
+from supervisor import cpus, rows
 from supervisor.settings import MAX_PROCESSES, Http, Log, Pool, Settings, Shutdown, host_port
 
 SECTIONS = tuple(Settings.__struct_fields__)
@@ -65,7 +65,7 @@ def _pools(document: Document, queues: Mapping[str, QueueSettings], overrides: _
         _check_keys(document, item, pool, queues)
     if pools:
         pools[0] = overrides.concurrency(pools[0])
-    total, beside = sum(pool.processes for pool in pools), sum(fleet.surge(pool.processes) for pool in pools)
+    total, beside = sum(pool.processes for pool in pools), sum(rows.surge(pool.processes) for pool in pools)
     if total + beside > MAX_PROCESSES:
         need = f"{total} processes, and {beside} more during a reload"
         document.fault(section, f"found {need}; expected at most {MAX_PROCESSES} together")
