@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import Any
 
 import click
 
@@ -17,7 +18,21 @@ from supervisor.ctl.target import Target, targeted
 UNREACHABLE = 69
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Unread(Exception):
+    """Whoever read our output has seen enough: no error."""
+
+
+class Group(click.Group):
+    """click makes exit code 1 of a broken pipe; here it never sees one."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise Unread from None
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @targeted
 @click.version_option(__version__, prog_name="jqctl")
 @click.pass_context
@@ -48,9 +63,11 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read us has seen enough. The interpreter must not find out again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else 1
+    except (Unread, BrokenPipeError):
+        # The interpreter must not find out again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except JobQueueError as error:
         accepted = getattr(error, "accepted", None)

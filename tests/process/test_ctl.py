@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from jobqueue import codec
 from jobqueue.job import Envelope, ErrorInfo
+from supervisor.ctl.entry import run
 from tests.support.servers import Server
 
 ROOT = Path(__file__).parents[2]
 
 
 class Ctl:
-    """Runs jqctl against one server, in a folder without a config file."""
+    """Runs jqctl against one server, in a folder without a config file: in this process, or, where that matters, as one of its own."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         self.server, self.folder, self.client = server, folder, server.client()
@@ -31,13 +35,35 @@ class Ctl:
         assert "Traceback" not in done.stderr
         return done.stdout
 
-    def run(self, *arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    def environ(self, more: Mapping[str, str]) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if k not in ("REDIS_URL", "JQ_REDIS_ADDR", "JQD_CONFIG")}
+        return {**clean, "PYTHONPATH": str(ROOT), "REDIS_URL": self.server.url, **more}
+
+    def run(self, *arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+        given, out, err = (
+            io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="") for data in (stdin.encode(), b"", b"")
+        )
+        with (
+            mock.patch.dict(os.environ, self.environ(environ), clear=True),
+            mock.patch.object(sys, "stdin", given),
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                code = run(list(arguments))
+            except SystemExit as left:
+                code = int(left.code or 0)
+            for stream in (out, err):
+                stream.flush()
+        texts = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+        return subprocess.CompletedProcess(arguments, code, *texts)
+
+    def spawn(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "supervisor.ctl", *arguments]
         return subprocess.run(
-            [sys.executable, "-m", "supervisor.ctl", *arguments],
-            env={**clean, "PYTHONPATH": str(ROOT), "REDIS_URL": self.server.url, **environ},
-            cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+            command, env=self.environ(environ), cwd=self.folder, capture_output=True, text=True, timeout=30, check=False
+        )
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self(*arguments, "--json"))
@@ -54,6 +80,7 @@ class Ctl:
             )
         )
         self.client.zadd("jq:{default}:dead", {element: 1_000})
+        self.client.sadd("jq:queues", "default")
 
 
 @pytest.fixture
@@ -203,6 +230,8 @@ def test_a_unique_key_in_use_is_told(ctl: Ctl) -> None:
 
 
 def test_pause_resume_cancel_promote_purge(ctl: Ctl) -> None:
+    ctl("enqueue", "t", "--id", "first")
+    ctl("cancel", "first")
     ctl("pause", "default", "--reason", "deploy")
     assert ctl.client.get("jq:{default}:paused") == b"deploy" and "deploy" in ctl("stats")
     ctl("resume", "default")
@@ -245,6 +274,15 @@ def test_redis_down_or_closed_is_one_line_and_exit_code_69(ctl: Ctl, new_server:
             done = ctl.run(*command, "--addr", addr)
             assert done.returncode == 69, (command, done)
             assert len(done.stderr.strip().splitlines()) == 1 and "falsch" not in done.stderr
+    done = ctl.spawn("stats", "--addr", "127.0.0.1:1")
+    assert done.returncode == 69 and done.stderr.startswith("jqctl: Redis at redis://127.0.0.1:1 is not available")
+
+
+def test_as_a_process_it_prints_and_exits(ctl: Ctl) -> None:
+    done = ctl.spawn("enqueue", "t", '{"n": 1}')
+    assert (done.returncode, done.stderr) == (0, "") and ctl.json("show", done.stdout.strip())["payload"] == {"n": 1}
+    assert ctl.spawn("show", "nobody").returncode == 1
+    assert ctl.spawn("nonsense").returncode == 2
 
 
 def test_options_win_over_the_environment_and_that_over_the_file(ctl: Ctl) -> None:
