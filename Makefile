@@ -1,7 +1,9 @@
 # make run     install what is needed, then run jqd in the foreground (Ctrl-C drains)
 # make check   everything a change must pass: format, lint, types, tests
 .DEFAULT_GOAL := help
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || echo python3)
+# The first that works: a name on PATH may be a shim for a version that is not there.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 
 .PHONY: help run test check fmt format-check lint types bench clean
