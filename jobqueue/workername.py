@@ -16,6 +16,7 @@ class WorkerName:
 
     id: str
     host: str = ""
+    nonce: str = ""
     pool: str = ""
     index: int = 0
     birth: int = 0
@@ -33,5 +34,11 @@ def parse(worker_id: str) -> WorkerName:
     if match is None or max(map(len, match.group("index", "birth", "pid"))) > 20:
         return WorkerName(worker_id)
     return WorkerName(
-        worker_id, match["host"], match["pool"], int(match["index"]), int(match["birth"]), int(match["pid"])
+        worker_id,
+        match["host"],
+        match["nonce"],
+        match["pool"],
+        int(match["index"]),
+        int(match["birth"]),
+        int(match["pid"]),
     )

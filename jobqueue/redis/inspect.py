@@ -141,7 +141,7 @@ class Inspector:
         """The second trip: lengths of processing lists, and what hosts report of themselves."""
         lists = [(name, worker) for name, state in states.items() for worker in state.leases]
         names = {worker: workername.parse(worker) for _, worker in lists}
-        hosts = sorted({name.host for name in names.values() if name.host})
+        hosts = sorted({f"{name.host}.{name.nonce}" for name in names.values() if name.host})
         answers = self.server.pipe(
             [("LLEN", self.keys(queue).processing(worker)) for queue, worker in lists]
             + [("GET", host_key(self.prefix, host)) for host in hosts]

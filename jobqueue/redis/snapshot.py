@@ -33,13 +33,20 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """One worker that holds a lease in some queue. `running`: what its host's last report says of it, None if that says nothing."""
+    """One worker that holds a lease in some queue. `report`: what its host last said of it (`running_seconds` None: idle), if it did."""
 
     name: WorkerName
     queues: tuple[str, ...]
     held: int
     lease_seconds: float
-    running: Mapping[str, Any] | None = None
+    report: Mapping[str, Any] | None = None
+
+    @property
+    def running(self) -> Mapping[str, Any] | None:
+        """The job it ran when its host last reported: `type`, `job_id`, `running_seconds`; None if it was idle, or nobody knows."""
+        if self.report is None or not isinstance(self.report.get("running_seconds"), int | float):
+            return None
+        return {name: self.report.get(name) for name in ("type", "job_id", "running_seconds")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,5 +85,5 @@ def plain_worker(worker: WorkerState) -> dict[str, Any]:
     return {
         "worker": name.id, "host": name.host, "pool": name.pool, "index": name.index, "birth": name.birth, "pid": name.pid,
         "queues": list(worker.queues), "held": worker.held, "lease_seconds": round(worker.lease_seconds, 3),
-        "running": None if worker.running is None else dict(worker.running),
+        "running": worker.running,
     }  # fmt: skip

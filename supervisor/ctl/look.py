@@ -50,7 +50,13 @@ def workers(target: Target, json_: bool) -> None:
     rows = []
     for worker in found:
         name, runs = worker.name, worker.running or {}
-        doing = f"{runs.get('type', '')} {runs.get('id', runs.get('job_id', ''))}".strip()
+        doing = (
+            f"{runs['type']} {runs['job_id']} for {ago(runs['running_seconds'])}"
+            if runs
+            else "?"
+            if worker.report is None
+            else "idle"
+        )
         lease = f"{worker.lease_seconds:.0f} s" if worker.lease_seconds > 0 else "ended"
         rows.append((name.host, name.slot, name.pid or "", ",".join(worker.queues), worker.held, lease, doing))
     table(("host", "worker", "pid", "queues", "held", "lease", "runs"), rows, ("pid", "held", "lease"))

@@ -89,13 +89,15 @@ def test_a_hosts_report_says_what_its_workers_run(
     worker(inspector).join(WORKER, ["default"], 12_000)
     queue.enqueue("t")
     assert inspector.workers()[0].running is None
-    report = {"workers": [{"worker": WORKER, "type": "t", "id": "x"}, 3, {"worker": 4}]}
+    report = {
+        "workers": [{"worker": WORKER, "type": "t", "job_id": "x", "running_seconds": 2.5, "more": 1}, 3, {"worker": 4}]
+        (json.dumps(report), {"type": "t", "job_id": "x", "running_seconds": 2.5}),
     for text, expected in (
         (json.dumps(report), {"worker": WORKER, "type": "t", "id": "x"}),
         ("[1]", None),
         ("{", None),
     ):
-        embedded_server.client().set("jq:host:0123abcd", text)
+        embedded_server.client().set("jq:host:0123abcd.a1b2c3", text)
         assert inspector.workers()[0].running == expected
 
 
