@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from jobqueue.job import Envelope, Job
-from jobqueue.registry import Handler, Registry, TypePolicy
-from jobqueue.retry import Policy
+from jobqueue.handlers import Handler, Registry
+from jobqueue.retry import Policy, policy_for, time_limit_for
 from jobqueue.settings import QueueSettings
 
 RUNS_KNOWN: Final = 10  # a type with fewer runs counts as long
@@ -22,7 +22,7 @@ SMOOTH_ALL: Final = 0.25
 class Kind:
     """One (queue, type). `run`: seconds, smoothed. `durations`: of the jobs acked since the last trip, for the metrics."""
 
-    __slots__ = ("call", "durations", "handler", "key", "policy", "raw", "run", "runs", "settings", "type", "type_bytes", "wants_job")
+    __slots__ = ("call", "durations", "handler", "key", "raw", "run", "runs", "settings", "type", "type_bytes", "wants_job")
 
     def __init__(self, queue: str, type_: str, handler: Handler | None, settings: QueueSettings) -> None:
         self.key = (queue, type_)
@@ -34,7 +34,6 @@ class Kind:
         if handler is not None:
             self.call = handler.run_raw if self.raw is not None else handler.run
             self.wants_job = handler.wants_job
-        self.policy = policy_of(handler.policy if handler is not None else None, settings)
         self.run, self.runs = 0.0, 0
         self.durations: list[float] = []
 
@@ -48,32 +47,12 @@ class Kind:
         return self.runs >= RUNS_KNOWN and self.run < budget
 
     def time_limit(self, envelope: Envelope) -> float | None:
-        """Soft limit of this job in seconds: the job's own, else the handler's, else the queue's."""
-        if envelope.time_limit is not None:
-            return envelope.time_limit if envelope.time_limit > 0 else None
-        if self.handler is not None and self.handler.time_limit is not None:
-            return self.handler.time_limit
-        return self.settings.time_limit
+        """Soft limit of this job in seconds."""
+        return time_limit_for(envelope.time_limit, self.handler, self.settings)
 
     def policy_for(self, envelope: Envelope) -> Policy:
-        """Its retry policy; a job's own `max_attempts` counts more."""
-        return for_job(self.policy, envelope)
-
-
-def policy_of(said: TypePolicy | None, settings: QueueSettings) -> Policy:
-    """How retries of a type go: what its handler said, else what its queue says."""
-    return Policy(
-        max_attempts=(said and said.max_attempts) or settings.max_attempts,
-        max_crashes=settings.max_crashes,
-        backoff=(said and said.backoff) or settings.backoff,
-    )
-
-
-def for_job(policy: Policy, envelope: Envelope) -> Policy:
-    """The same for one job: its own `max_attempts` counts more."""
-    if envelope.max_attempts is None:
-        return policy
-    return Policy(max(1, envelope.max_attempts), policy.max_crashes, policy.backoff)
+        """How its retries go."""
+        return policy_for(envelope.max_attempts, self.handler, self.settings)
 
 
 class Kinds:

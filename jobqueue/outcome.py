@@ -90,6 +90,13 @@ class UnknownType:
 
 
 @dataclass(frozen=True, slots=True)
+class TooNew:
+    """Its envelope is of a later version than this process understands: left alone until it is upgraded."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimedOut:
     """Its time limit passed: JobTimeout left the handler, or the process was killed at the hard limit (or for its memory)."""
 
@@ -109,7 +116,7 @@ class Aborted:
 
 
 Outcome: TypeAlias = (
-    Succeeded | Failed | RetryRequested | Rejected | Dropped | UnknownType | TimedOut | Crashed | Aborted
+    Succeeded | Failed | RetryRequested | Rejected | Dropped | UnknownType | TooNew | TimedOut | Crashed | Aborted
 )
 
 

@@ -21,9 +21,13 @@ from jobqueue.outcome import (
     RetryRequested,
     Succeeded,
     TimedOut,
+    TooNew,
     UnknownType,
 )
 from jobqueue.settings import Backoff, QueueSettings
+
+TOO_NEW_DELAY = 10.0
+"""Seconds between two looks at a job that only a newer version understands; no attempt is used up."""
 
 LONGEST_DELAY = 10 * 365 * 86400.0
 """Seconds; what a handler asks for beyond that is a mistake, and would leave the range of a ZSET's exact scores."""
@@ -127,6 +131,8 @@ def decide(outcome: Outcome, *, attempt: int, crashes: int, policy: Policy, rnd:
         case UnknownType(type_):
             fault = Fault("UnknownType", f"no handler is registered for type {type_!r}")
             return _used_up(attempt + 1, crashes, policy, fault, delay(policy.backoff, attempt, rnd))
+        case TooNew(version):
+            return Later(TOO_NEW_DELAY, attempt, crashes, Fault("TooNew", f"its envelope has version {version}"))
         case Crashed(fault):
             return _crashed(attempt, crashes + 1, policy, fault, rnd)
         case _:

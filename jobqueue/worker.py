@@ -19,7 +19,7 @@ from jobqueue.errors import Fenced, JobQueueError, ServerRefused, Stale, Unavail
 from jobqueue.execute import SUCCEEDED, Armed, execute
 from jobqueue.job import Envelope, Job
 from jobqueue.kinds import Kind, Kinds
-from jobqueue.outcome import Ack, Bury, Dropped, Fault, Outcome, Rejected, Retry, UnknownType
+from jobqueue.outcome import Ack, Bury, Dropped, Fault, Outcome, Rejected, Retry, TooNew, UnknownType
 from jobqueue.port import Claim, Settlement, WorkerPort
 from jobqueue.retry import decide
 from jobqueue.settlement import dispose
@@ -287,11 +287,13 @@ class Worker:
         """Why this job is not to be run now, if so."""
         if envelope.expires_at and envelope.expires_at <= self._server_ms():
             return Dropped("expired")
-        if kind.handler is not None and not codec.newer(envelope):
+        if codec.newer(envelope):
+            return TooNew(envelope.v)
+        if kind.handler is not None:
             return None
         if envelope.type not in self._unknown and len(self._unknown) < 1000:
             self._unknown.add(envelope.type)
-            self.around.log("unknown_type", {"type": envelope.type, "queue": kind.key[0], "version": envelope.v})
+            self.around.log("unknown_type", {"type": envelope.type, "queue": kind.key[0]})
         return UnknownType(envelope.type)
 
     def _server_ms(self) -> int:

@@ -88,10 +88,13 @@ def preload(start: roles.Start, run: Run | None = None) -> Preloaded:
 
     settings = decode(start.settings)
     board = Scoreboard.open(start.board_fd)
+    from supervisor import metrics
+
     if run is None:
         from supervisor.roles import worker
 
         run = worker.run
+    metrics.adopt("forkserver")  # so that metrics which handlers define land in the files of the slots that use them
     registry = load_handlers(settings)
     refuse_threads()
     warn_of_native_threads()

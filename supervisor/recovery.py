@@ -12,11 +12,10 @@ from typing import Any
 
 from jobqueue import codec
 from jobqueue.job import Envelope
-from jobqueue.kinds import for_job, policy_of
 from jobqueue.outcome import Aborted, Crashed, Fault, Outcome, TimedOut
 from jobqueue.port import Settlement
-from jobqueue.registry import TypePolicy
-from jobqueue.retry import decide
+from jobqueue.handlers import TypePolicy
+from jobqueue.retry import decide, policy_for
 from jobqueue.settings import QueueSettings
 from jobqueue.settlement import dispose
 
@@ -79,7 +78,7 @@ def settlements(
             outcome_of(told) if i == guilty else Aborted(),
             attempt=envelope.attempt,
             crashes=envelope.crashes,
-            policy=for_job(policy_of(policies.get(envelope.type), settings), envelope),
+            policy=policy_for(envelope.max_attempts, policies.get(envelope.type), settings),
             rnd=random(),
         )
         new_id = envelope.id or codec.new_id()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from jobqueue.port import StewardPort
-from jobqueue.registry import TypePolicy
+from jobqueue.handlers import TypePolicy
 from jobqueue.settings import QueueSettings
 from supervisor import identity
 from supervisor.recovery import Told, settlements

@@ -61,6 +61,15 @@ def client(settings: RedisSettings) -> Any:
     )
 
 
+def dialled(settings: RedisSettings) -> Any:
+    """The same; errors of Sentinels and Cluster nodes that do not answer say that nothing was sent."""
+    try:
+        return client(settings)
+    except Exception as error:
+        setattr(error, UNSENT, True)
+        raise
+
+
 def _options(settings: RedisSettings, target: address.Address) -> dict[str, Any]:
     """What holds for every kind of connection. A resent command is a doubled job: no retries of any kind, and RESP2 keeps pushes away."""
     user, password, query = _credentials(settings.url)

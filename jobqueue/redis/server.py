@@ -100,7 +100,7 @@ class Server:
         if self._pid != os.getpid():
             with self.errors():
                 # No lock: held by another thread while the parent forks, it would stay shut in the child. Two threads at once build two.
-                fresh = dial.client(self.settings)
+                fresh = dial.dialled(self.settings)
             self._client, self._pid, self._line = fresh, os.getpid(), _Line()
         return self._client
 

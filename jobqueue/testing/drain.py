@@ -14,7 +14,7 @@ from jobqueue import codec, retry
 from jobqueue.execute import Armed, execute
 from jobqueue.handlers import Handler, Registry, current
 from jobqueue.job import Envelope, Job
-from jobqueue.outcome import Dropped, Failed, Fault, Outcome, Rejected, TimedOut, UnknownType
+from jobqueue.outcome import Dropped, Failed, Fault, Outcome, Rejected, TimedOut, TooNew, UnknownType
 from jobqueue.port import Settlement
 from jobqueue.settings import QueueSettings, settings_of
 from jobqueue.settlement import dispose
@@ -140,7 +140,9 @@ class _Inline:
             return Dropped("cancelled")
         if 0 < envelope.expires_at <= self.port.now_ms():
             return Dropped("expired")
-        if entry is None or codec.newer(envelope):
+        if codec.newer(envelope):
+            return TooNew(envelope.v)
+        if entry is None:
             return UnknownType(envelope.type)
         payload = bytes(envelope.payload) if raw is None else raw
         job = Job(

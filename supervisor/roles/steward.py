@@ -21,7 +21,7 @@ from jobqueue.errors import JobQueueError, ServerRefused, Unavailable, UnsafeSer
 from jobqueue.redis.keys import host_key, queues_key
 from jobqueue.redis.session import Link
 from jobqueue.redis.wire import PENDING, Wire, wait_readable
-from jobqueue.registry import Registry, TypePolicy
+from jobqueue.handlers import Registry, TypePolicy
 from jobqueue.settings import EVERY_QUEUE, QueueSettings, settings_of
 from supervisor import identity, logs, roles, spawn
 from supervisor import channel as channels
@@ -60,7 +60,8 @@ class Steward:
         self.link: Link | None = None
         self.alarm: Wire | None = None
         self.duties: Stewardship | None = None
-        self.ready = self.down = self.leaving = self.last_sweep = False
+        self.ready = self.down = self.leaving = False
+        self.last_sweep: float | None = None  # since when the master waits for the answer
         self.orphaned: float | None = None  # since when the master is gone
         self.retry_at = self.delay = 0.0
         self.at = dict.fromkeys(("alive", "beat", "sweep", "queues", "look"), 0.0)
@@ -83,6 +84,9 @@ class Steward:
                     self._work(self.duties, now)
                 except (Unavailable, ServerRefused) as error:
                     self._lost(error)
+            elif self.last_sweep is not None and now - self.last_sweep > TIMEOUT:
+                self.last_sweep = None
+                self._tell({"kind": "swept", "left": -1})
             if self.orphaned is not None:
                 self._outlive(now)
             self._sleep()
@@ -128,7 +132,7 @@ class Steward:
                 case "registry":
                     self.policies.update(Registry.from_description(channels.read_memfd(fds[0])))
                 case "last_sweep":
-                    self.last_sweep = True
+                    self.last_sweep = now
                 case "stop":
                     self.leaving = True
                 case kind:
@@ -241,7 +245,7 @@ class Steward:
             self.at["queues"] = now
             self._know_queues(self.link, duties)
         self.metrics.flush_if_due(now)
-        if self.last_sweep:
+        if self.last_sweep is not None:
             self._answer_last_sweep(duties, now)
 
     def _recover(self, duties: Stewardship, told: Told) -> None:
@@ -305,7 +309,7 @@ class Steward:
 
     def _answer_last_sweep(self, duties: Stewardship, now: float) -> None:
         """All workers are gone: put back whatever they left, and count what is still in a list of ours."""
-        self.last_sweep = False
+        self.last_sweep = None
         for told in duties.sweep(now, self._row_of, master_gone=True):
             self._recover(duties, told)
         duties.return_next()

@@ -16,8 +16,9 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
+from jobqueue.job import Envelope
 from jobqueue.kinds import Kinds
 from jobqueue.outcome import JobAborted, JobTimeout
 from jobqueue.redis.session import WorkerSession
@@ -131,7 +132,7 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     )
     kinds = Kinds(registry, settings.queue, pool.claim_budget, pool.claim_max)
     worker = Worker(name, pool.queues, pool.weights, kinds, around, random.Random())
-    logs.job_context(lambda: worker.current)
+    logs.job_context(lambda: _shown(worker.current))
     _signals(worker, writer.abort_word)
     _call_all(registry.worker_start)
     writer.hello(birth=spec.birth, pid=pid, starttime=starttime, generation=spec.generation, worker_id=name)
@@ -164,6 +165,18 @@ def _teller(log: Any) -> Callable[[str, Mapping[str, Any]], None]:
         log.warning(words[event], **fields)
 
     return tell
+
+
+class _Shown(NamedTuple):
+    """The running job as log lines name it; attempts count from 1 there."""
+
+    id: str
+    type: str
+    attempt: int
+
+
+def _shown(envelope: Envelope | None) -> _Shown | None:
+    return None if envelope is None else _Shown(envelope.id, envelope.type, envelope.attempt + 1)
 
 
 def _be_nice(pool: Pool, log: Any) -> None:
