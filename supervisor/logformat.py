@@ -54,6 +54,8 @@ def pretty(
     below: list[str] = []
     words: list[str] = []
     for key, value in rest.items():
+        if value is None:
+            continue
         text = value if isinstance(value, str) else _shown(value)
         text = hide(text, secrets)
         if "\n" in text.strip():
