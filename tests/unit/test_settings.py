@@ -95,7 +95,7 @@ def test_host_and_port(text: str, expected: tuple[str, int]) -> None:
 
 @pytest.mark.parametrize("text", ["2112", "h:", "h:65536", "::1:80", "http://h:80", "h:٣", "a b:1"])
 def test_what_is_no_host_and_port(text: str) -> None:
-    with pytest.raises(ValueError, match="expected|brackets"):
+    with pytest.raises(ValueError, match=r"expected|brackets"):
         host_port(text)
 
 
@@ -105,5 +105,5 @@ def test_what_is_no_host_and_port(text: str) -> None:
      "redis+sentinel://h", "redis+cluster://h/1", "redis://::1"],
 )  # fmt: skip
 def test_addresses_that_mean_nothing(url: str) -> None:
-    with pytest.raises(ValueError, match="expected|Cluster"):
+    with pytest.raises(ValueError, match=r"expected|Cluster"):
         address.parse(url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -302,10 +303,7 @@ def test_the_example_names_every_key_with_its_default() -> None:
 
 def test_what_the_example_comments_out_is_the_default(tmp_path: Path) -> None:
     text = (CONFIG / "jobqueue.yaml").read_text()
-    kept = [
-        line.replace("# ", "", 1) if line.lstrip().startswith("# ") and _is_setting(line) else line
-        for line in text.splitlines()
-    ]
+    kept = [line.replace("# ", "", 1) if _is_setting(line) else line for line in text.splitlines()]
     all_written = read(tmp_path, "\n".join(kept), JQD_TOKEN="")
     as_it_is = load(str(CONFIG / "jobqueue.yaml"), environ={}, options={})
     assert all_written == Settings(
@@ -315,14 +313,7 @@ def test_what_the_example_comments_out_is_the_default(tmp_path: Path) -> None:
 
 def _is_setting(line: str) -> bool:
     """A commented line `name: value`, with a value: of the rest the default is to have none."""
-    name, colon, value = line.lstrip(" #").partition(":")
-    return (
-        bool(colon)
-        and name.islower()
-        and name.isidentifier()
-        and line.lstrip().startswith("# " + name)
-        and value.split("#")[0].strip() != ""
-    )
+    return re.match(r" {0,6}# [a-z_]+: +[^# ]", line) is not None
 
 
 def _structs(type_: type[Struct]) -> list[type[Struct]]:
