@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -168,6 +167,8 @@ class Document:
 
 def suggestion(name: str, names: Iterable[str]) -> str:
     """`; did you mean …?` if one of `names` is near."""
+    import difflib  # only a file with a fault pays for it
+
     near = difflib.get_close_matches(name.lower().replace("-", "_"), list(names), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
