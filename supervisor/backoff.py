@@ -28,10 +28,10 @@ class Backoff:
     failures: int = 0
     not_before: float = 0.0
 
-    def failed(self, now: float, *, free: int = 0) -> Backoff:
-        """One more failure; the first `free` ones in a row cost no wait."""
+    def failed(self, now: float, *, free: int = 0, maximum: float = MAX_SECONDS) -> Backoff:
+        """One more failure; the first `free` ones in a row cost no wait, none costs more than `maximum` seconds."""
         failures = self.failures + 1
-        return Backoff(failures, now + delay(failures - free))
+        return Backoff(failures, now + delay(failures - free, maximum=maximum))
 
     def waiting(self, now: float) -> bool:
         return self.not_before > now

@@ -138,6 +138,7 @@ class Master:
         for channel in turn.channels:
             self._read(channel, now)
         self._reap(now)
+        self._tell_steward()  # before anything else: a dead worker's job waits for this word
         for number in turn.signals:
             self._signalled(number, now)
         if now >= self.next_look:
@@ -392,7 +393,7 @@ class Master:
 
     def _role_facts(self, now: float) -> Facts:
         exporter_due = self.report.announced or now >= self.started + EXPORTER_PATIENCE
-        return Facts(self.stage, self.desired, self.embedded, self.server_seen, exporter_due)
+        return Facts(self.stage, self.desired, self.embedded, exporter_due)
 
     def _line(self) -> str:
         return self.report.line(self.desired, reloading=self.reload.going)

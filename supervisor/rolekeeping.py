@@ -19,9 +19,11 @@ from supervisor import spawn
 from supervisor.backoff import Backoff
 from supervisor.channel import Channel, ChannelClosed, Message
 from supervisor.loop import Loop
-from supervisor.slot import FRESH, KILL_REPEAT, LONG_LIFE
+from supervisor.slot import FRESH, KILL_REPEAT
 
 SILENCE: Final = 5.0
+LONG_LIFE: Final = 1.0  # a role that was ready and lived so long is replaced at once: jobs wait for a steward
+LONGEST_BACKOFF: Final = 5.0
 START_TIMEOUT: Final = 60.0
 STOP_TIMEOUT: Final = {"redis": 30.0, "steward": 5.0, "exporter": 5.0, "forkserver": 1.0}
 
@@ -171,7 +173,7 @@ class Keeper:
             role.pid = spawn.spawn_role(role.name, channel_end=theirs, board_fd=self.board_fd, master_pid=os.getpid())
         except OSError as error:
             ours.close()
-            role.backoff = role.backoff.failed(now)
+            role.backoff = role.backoff.failed(now, maximum=LONGEST_BACKOFF)
             self.log.error("role not started", role=role.name, generation=role.generation, error=str(error))
             return
         finally:
@@ -226,5 +228,5 @@ class Keeper:
         if role.proven and now - role.since >= LONG_LIFE:
             role.backoff = FRESH
         if role.wanted:
-            role.backoff = role.backoff.failed(now, free=1 if role.proven else 0)
+            role.backoff = role.backoff.failed(now, free=1 if role.proven else 0, maximum=LONGEST_BACKOFF)
         role.state, role.pid, role.channel, role.heard, role.deadline = RoleState.EMPTY, 0, None, None, inf

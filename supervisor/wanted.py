@@ -19,13 +19,12 @@ Wanted = dict[tuple[str, int], bytes]  # (name, generation) → settings
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`server_seen`: Redis may be there: it is not ours, or ours was ready once. `exporter_due`: it is heavy to import,
-    so at the first start it waits for the first workers, but not for long."""
+    """`exporter_due`: it is heavy to import, so at the first start it waits for the first workers, but not for long. The steward
+    starts beside the embedded server, not after it: both take a while, and it waits for Redis by itself."""
 
     stage: Stage
     desired: Desired
     embedded: bool
-    server_seen: bool
     exporter_due: bool
 
 
@@ -39,7 +38,7 @@ def wanted_roles(facts: Facts, generations: Generations, roles: Collection[Role]
         for number in (facts.desired.generation, previous.generation if previous else None, generations.candidate):
             if number is not None:
                 wanted["forkserver", number] = generations[number].data
-    if facts.server_seen and shutdown.belongs("steward", facts.stage):
+    if shutdown.belongs("steward", facts.stage):
         wanted |= _stewards(facts, generations, roles)
     exporter = generations[generations.exporter]
     if exporter.settings.http.listen is not None and _exporter_may_run(facts, generations, roles):

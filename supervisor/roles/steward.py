@@ -39,6 +39,7 @@ QUEUES: Final = 5.0  # how often the registry of queues is read
 LOOK_BUSY, LOOK_IDLE = 0.010, 0.025
 TIMEOUT: Final = 2.0  # of one reply: the master replaces a steward that is silent for 5 s
 SNAPSHOT_TTL: Final = 15  # seconds
+PATIENCE: Final = 2.0  # seconds a server that starts beside us may take before it counts as missing
 HOPELESS: Final = frozenset({"WRONGPASS", "NOAUTH", "NOPERM"})
 SHOWN: Final = ("pid", "generation", "ready", "queue", "held", "done", "job_id", "type", "running_seconds")
 AFTER_A_DEATH: Final = (0.02, 0.2)  # when to look for a job that its woken worker never claimed
@@ -54,7 +55,8 @@ class Steward:
         logs.configure("steward", self.settings.log, generation=start.generation)
         self.log = logs.get_logger("steward")
         self.metrics = StewardMetrics(start.generation)
-        self.clock = Clock(time.monotonic())
+        self.born = time.monotonic()
+        self.clock = Clock(self.born)
         self.policies: dict[str, TypePolicy] = {}
         self.deaths: dict[int, Told] = {}
         self.link: Link | None = None
@@ -159,6 +161,10 @@ class Steward:
             if hopeless and not self.ready and self.orphaned is None:
                 self.code, self.leaving = roles.fail(self.channel, str(error)), True
                 return
+            if not self.ready and now - self.born < PATIENCE and isinstance(error, Unavailable):
+                self._drop()
+                self.retry_at = time.monotonic() + 0.01
+                return
             self._lost(error)
         if not self.ready:
             self.ready = True
@@ -210,11 +216,14 @@ class Steward:
         assert self.alarm is not None and self.link is not None
         self.alarm.send("BLPOP", *[self.link.queue.keys(q).alarm for q in duties.queues], 1)
 
-    def _lost(self, error: JobQueueError) -> None:
+    def _drop(self) -> None:
         for wire in (self.alarm, self.link):
             if wire is not None:
                 wire.close()
         self.link = self.alarm = self.duties = None
+
+    def _lost(self, error: JobQueueError) -> None:
+        self._drop()
         if not self.down:
             self.down = True
             self.log.warning("Redis is not available, waiting for it", cause=str(error))

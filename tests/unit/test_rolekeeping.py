@@ -103,14 +103,15 @@ DESIRED = Desired(1, (PoolSize("default", 4),))
 
 
 def facts(**changes: object) -> RoleFacts:
-    defaults = {"stage": Stage.RUNNING, "desired": DESIRED, "embedded": True, "server_seen": True, "exporter_due": True}
+    defaults = {"stage": Stage.RUNNING, "desired": DESIRED, "embedded": True, "exporter_due": True}
     return RoleFacts(**(defaults | changes))  # type: ignore[arg-type]
 
 
-def test_the_server_comes_first_and_the_forkserver_beside_it() -> None:
-    assert set(wanted_roles(facts(server_seen=False, exporter_due=False), generations(), [])) == {
+def test_server_forkserver_and_steward_start_beside_each_other() -> None:
+    assert set(wanted_roles(facts(exporter_due=False), generations(), [])) == {
         ("redis", 1),
         ("forkserver", 1),
+        ("steward", 1),
     }
 
 
