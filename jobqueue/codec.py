@@ -126,6 +126,22 @@ def rewrite(element: bytes, *, raw_type: str | None, now_ms: int, new_id: str, *
     return head if opaque is None else _wrap(head, opaque)
 
 
+def with_payload(element: bytes, payload: bytes, *, raw_type: str | None) -> bytes:
+    """`element` with another payload, all else as it was: JSON text, or the bytes of a raw queue. For an element of a JSON queue that could
+    not be read, `payload` replaces all of what is unreadable.
+
+    Raises InvalidJob if it is not JSON where it has to be.
+    """
+    fields, opaque = _take_apart(element, raw_type)
+    if opaque is not None:
+        return _wrap(_encode(fields), payload)
+    try:
+        msgspec.json.decode(payload)
+    except _UNDECODABLE as error:
+        raise InvalidJob(f"the payload is not JSON: {error}", "Correct it, nothing has been changed") from None
+    return _encode(fields | {"payload": msgspec.Raw(payload)})
+
+
 def new_id() -> str:
     """22 characters of [-0-9A-Z_a-z], URL-safe, never starting with '-'; ids made later sort later (by 1/16 ms).
 

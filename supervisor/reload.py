@@ -5,6 +5,7 @@ Not the roll itself: that is the plan's. Called by the master; a method that cha
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,8 @@ from supervisor.generation import Generations, ReloadRefused, exporter_part
 from supervisor.notify import Notifier
 from supervisor.settings import Settings
 from supervisor.workers import Workers
+
+MOST_SAID = 4000  # characters of an error that the dashboard is told; the log has all of it
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ class Reload:
 
     def _end(self, result: str, desired: Desired, event: str, error: str = "", generation: int = 0) -> None:
         self.generations.results[result] += 1
+        self.generations.ended = {"result": result, "at": time.time(), "error": error[-MOST_SAID:]}
         if error:
             self.log.error(event, generation=generation or desired.generation, error=error)
         else:

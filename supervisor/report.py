@@ -84,6 +84,7 @@ class Report:
                         self.workers.restarts,
                         self.generations.results,
                         now,
+                        self.generations.ended,
                     )
                 )
 

@@ -23,6 +23,7 @@ def message(
     restarts: Mapping[tuple[str, str], int],
     reloads: Counter[str],
     now: float,
+    last_reload: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """For the exporter. Slots without a process are left out unless they wait out a backoff."""
     slots = list(slots)
@@ -34,6 +35,7 @@ def message(
         "restarts": [[pool, cause, count] for (pool, cause), count in restarts.items()],
         "reloads": [[result, count] for result, count in reloads.items()],
         "roles": [role_state(role) for role in roles],
+        "last_reload": last_reload,
         "generation": desired.generation,
         "draining": desired.stop is not Stop.RUN,
     }

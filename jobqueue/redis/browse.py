@@ -158,6 +158,20 @@ class Browser:
                         return None
         return None
 
+    def scored(
+        self, queue: str, state: State, start: int | None, skip: int, limit: int, *, newest: bool
+    ) -> list[Entry]:
+        """Scheduled jobs or dead letters from the score `start` on (None: from the end), without the first `skip` of them."""
+        k = self.inspector.keys(queue)
+        key = k.scheduled if state == "scheduled" else k.dead
+        verb, near, far = ("ZREVRANGEBYSCORE", "+inf", "-inf") if newest else ("ZRANGEBYSCORE", "-inf", "+inf")
+        found = self.server.call(verb, key, near if start is None else start, far, "WITHSCORES", "LIMIT", skip, limit)
+        return self._scored(queue, state, key, found)
+
+    def entry(self, like: Entry, element: bytes) -> Entry:
+        """Other bytes in the place of `like`."""
+        return self._entry(like.queue, like.state, like.key, element, score_ms=like.score_ms, worker=like.worker)
+
     def now_ms(self) -> int:
         seconds, micros = self.server.call("TIME")
         return int(seconds) * 1000 + int(micros) // 1000

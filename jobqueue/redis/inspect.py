@@ -18,7 +18,7 @@ from jobqueue import codec, workername
 from jobqueue.errors import ServerRefused
 from jobqueue.redis.keys import QueueKeys, host_key, queues_key
 from jobqueue.redis.server import Command, Server
-from jobqueue.redis.snapshot import QueueState, Snapshot, WorkerState
+from jobqueue.redis.snapshot import HostState, QueueState, Snapshot, WorkerState
 from jobqueue.settings import EVERY_QUEUE, QueueSettings, RedisSettings, settings_of
 from jobqueue.workername import WorkerName
 
@@ -150,9 +150,10 @@ class Inspector:
         for (queue, worker), length in zip(lists, answers, strict=False):
             held[queue][worker] = length if isinstance(length, int) else 0
         states = {name: replace(state, held=held[name]) for name, state in states.items()}
-        running = _reported([a for a in answers[len(lists) :] if isinstance(a, bytes)])
+        reports = _read([a for a in answers[len(lists) :] if isinstance(a, bytes)])
+        running = _reported(reports)
         workers = [_worker(names[worker], states, now_ms, running.get(worker)) for worker in sorted(names)]
-        return Snapshot(now_ms, states, workers)
+        return Snapshot(now_ms, states, workers, _hosts(reports))
 
 
 _EACH = 9
@@ -176,16 +177,33 @@ def _whole(text: bytes) -> int:
         return 0
 
 
-def _reported(reports: Sequence[bytes]) -> dict[str, Mapping[str, Any]]:
-    """worker id → what its host says it does. A report: `{"workers": [{"worker": id, …}, …]}`; other shapes are not ours."""
-    found: dict[str, Mapping[str, Any]] = {}
+def _read(reports: Sequence[bytes]) -> list[Mapping[str, Any]]:
+    """What hosts say of themselves: `{"workers": [{"worker": id, …}, …], …}`; other shapes are not ours."""
+    found = []
     for report in reports:
         try:
-            workers = msgspec.json.decode(report).get("workers", [])
-            found |= {w["worker"]: w for w in workers if isinstance(w, dict) and isinstance(w.get("worker"), str)}
-        except (ValueError, AttributeError, TypeError, RecursionError):
+            said = msgspec.json.decode(report)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(said, dict) and isinstance(said.get("workers", []), list):
+            found.append(said)
     return found
+
+
+def _reported(reports: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """worker id → what its host says it does."""
+    workers = [worker for report in reports for worker in report.get("workers", [])]
+    return {w["worker"]: w for w in workers if isinstance(w, dict) and isinstance(w.get("worker"), str)}
+
+
+def _hosts(reports: Sequence[Mapping[str, Any]]) -> list[HostState]:
+    found = []
+    for said in reports:
+        pid, at = said.get("master_pid"), said.get("at_ms")
+        name = f"{said.get('host', '')}.{said.get('nonce', '')}"
+        whole = (isinstance(pid, int) and pid or 0, isinstance(at, int) and at or 0)
+        found.append(HostState(name, str(said.get("hostname", "")), *whole, len(said.get("workers", []))))
+    return sorted(found, key=lambda host: (host.hostname, host.id))
 
 
 def _worker(

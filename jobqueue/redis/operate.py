@@ -56,6 +56,14 @@ class Operator:
         """Dead letters of one queue for good; returns how many were still there."""
         return self._drop(letters, "dropped") if letters else 0
 
+    def edit(self, letter: Entry, payload: bytes) -> Entry | None:
+        """A dead letter with another payload, in its old place; None if it was gone. Raises InvalidJob if `payload` cannot be one."""
+        k, raw_type = self._keys(letter.queue), self.browser.inspector.raw_type(letter.queue)
+        element = codec.with_payload(letter.element, payload, raw_type=raw_type)
+        if not int(self.server.run("dead_edit", [k.dead], [letter.element, element])):
+            return None
+        return self.browser.entry(letter, element)
+
     def pause(self, queue: str, reason: str = "") -> None:
         """No worker takes a job of this queue from now on; running ones finish."""
         self.server.call("SET", self._keys(queue).paused, reason)

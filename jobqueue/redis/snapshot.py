@@ -50,12 +50,24 @@ class WorkerState:
 
 
 @dataclass(frozen=True, slots=True)
+class HostState:
+    """One jqd as its steward last said, `at_ms` by the server's clock. `id`: host and nonce."""
+
+    id: str
+    hostname: str
+    master_pid: int
+    at_ms: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All queues and workers. `now_ms`: the server's clock."""
+    """All queues, workers, and hosts with workers. `now_ms`: the server's clock."""
 
     now_ms: int
     queues: Mapping[str, QueueState]
     workers: Sequence[WorkerState]
+    hosts: Sequence[HostState] = ()
 
     def plain(self) -> dict[str, Any]:
         """What `/stats` and `jqctl stats --json` answer: plain data, ready for JSON."""

@@ -38,6 +38,8 @@ class Slot:
     state: str
     pid: int
     birth: int
+    generation: int = 0
+    since: float = 0.0
 
     @property
     def occupied(self) -> bool:
@@ -57,6 +59,7 @@ class Status:
     roles: tuple[tuple[str, int, str], ...]  # name, generation, state
     generation: int
     draining: bool
+    last_reload: Mapping[str, Any] | None = None
 
 
 def parse(message: Mapping[str, Any], at: float) -> Status:
@@ -69,6 +72,8 @@ def parse(message: Mapping[str, Any], at: float) -> Status:
             str(slot["state"]).lower(),
             int(slot["pid"] or 0),
             int(slot["birth"] or 0),
+            int(slot.get("generation") or 0),
+            float(slot.get("since") or 0.0),
         )
         for slot in message["slots"]
     )
@@ -84,6 +89,7 @@ def parse(message: Mapping[str, Any], at: float) -> Status:
         ),
         int(message["generation"]),
         bool(message["draining"]),
+        dict(message["last_reload"]) if message.get("last_reload") else None,
     )
 
 
