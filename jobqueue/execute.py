@@ -30,6 +30,21 @@ from jobqueue.outcome import (
 )
 
 SUCCEEDED = Succeeded()
+_forked = False  # this process was forked by a handler: it is not the worker
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def this_is_the_worker() -> None:
+    """Called once in a new worker, which was itself forked."""
+    global _forked
+    _forked = False
 
 
 class Armed:
@@ -54,19 +69,18 @@ def execute(
 
     A child that the function forked and that comes back here leaves at once: there is one worker, not two.
     """
-    pid = os.getpid()
     try:
         try:
             armed.number = number
             call(payload, job)
         finally:
             armed.number = 0
-        return SUCCEEDED if os.getpid() == pid else os._exit(1)
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
         armed.number = 0
-        if os.getpid() != pid:
+        if _forked:
             os._exit(1)
         return outcome_of(error)
+    return SUCCEEDED if not _forked else os._exit(1)
 
 
 def outcome_of(error: BaseException) -> Outcome:

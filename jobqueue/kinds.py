@@ -20,13 +20,16 @@ SMOOTH_ALL: Final = 0.25
 
 
 class Kind:
-    """One (queue, type). `run`: seconds, smoothed. `durations`: of the jobs acked since the last trip, for the metrics."""
+    """One (queue, type). `run`: seconds, smoothed. `short`: known to be so, jobs of it may be claimed ahead. `durations`: of the jobs
+    that succeeded since the last trip, for the metrics. `soft_ns`: the limit of a job that says nothing of it, 0 for none."""
 
-    __slots__ = ("call", "durations", "handler", "key", "raw", "run", "runs", "settings", "type", "type_bytes", "wants_job")
+    __slots__ = (
+        "call", "durations", "grace_ns", "handler", "queue", "raw", "run", "runs", "settings", "short", "soft_ns", "type", "type_bytes",
+        "wants_job",
+    )  # fmt: skip
 
     def __init__(self, queue: str, type_: str, handler: Handler | None, settings: QueueSettings) -> None:
-        self.key = (queue, type_)
-        self.type, self.type_bytes = type_, type_.encode("utf-8", "replace")
+        self.queue, self.type, self.type_bytes = queue, type_, type_.encode("utf-8", "replace")
         self.handler, self.settings = handler, settings
         self.raw = settings.handler if settings.codec == "raw" else None
         self.call: Callable[[bytes, Job | None], object] | None = None
@@ -34,21 +37,17 @@ class Kind:
         if handler is not None:
             self.call = handler.run_raw if self.raw is not None else handler.run
             self.wants_job = handler.wants_job
-        self.run, self.runs = 0.0, 0
+        self.soft_ns = int((time_limit_for(None, handler, settings) or 0) * 1e9)
+        self.grace_ns = int(settings.kill_after * 1e9)
+        self.run, self.runs, self.short = 0.0, 0, False
         self.durations: list[float] = []
 
-    def ran(self, seconds: float) -> None:
-        """One more run."""
-        self.runs += 1
-        self.run += (seconds - self.run) * (SMOOTH_TYPE if self.runs > 1 else 1.0)
-
-    def short(self, budget: float) -> bool:
-        """Known to be short: jobs of it may be claimed ahead."""
-        return self.runs >= RUNS_KNOWN and self.run < budget
-
-    def time_limit(self, envelope: Envelope) -> float | None:
-        """Soft limit of this job in seconds."""
-        return time_limit_for(envelope.time_limit, self.handler, self.settings)
+    def limits(self, envelope: Envelope, start_ns: int) -> tuple[int, int]:
+        """When this job's soft and hard limits pass (monotonic ns), 0 for none."""
+        soft_ns = self.soft_ns
+        if envelope.time_limit is not None:
+            soft_ns = int((time_limit_for(envelope.time_limit, self.handler, self.settings) or 0) * 1e9)
+        return (start_ns + soft_ns, start_ns + soft_ns + self.grace_ns) if soft_ns else (0, 0)
 
     def policy_for(self, envelope: Envelope) -> Policy:
         """How its retries go."""
@@ -56,22 +55,26 @@ class Kind:
 
 
 class Kinds:
-    """All kinds met so far, and the pace of this worker. Types nobody handles share one entry a queue, so that hostile names do not pile up."""
+    """All kinds met so far, and the pace of this worker. `budget`: seconds of work a claim may hold; `most`: jobs."""
 
     def __init__(self, registry: Registry, settings: Callable[[str], QueueSettings], budget: float, most: int) -> None:
         self._registry, self._settings, self.budget, self.most = registry, settings, budget, most
-        self._kinds: dict[tuple[str, str], Kind] = {}
+        self._kinds: dict[str, dict[str, Kind]] = {}
         self._raw: dict[str, str | None] = {}
         self._pace = 1.0  # seconds a job, smoothed over all of them; unknown counts as long
 
+    def known(self, queue: str) -> dict[str, Kind]:
+        """Kinds of one queue by type, for quick looks; `get` makes the missing ones."""
+        return self._kinds.setdefault(queue, {})
+
     def get(self, queue: str, type_: str) -> Kind:
-        """The kind of a job; `handler` is None for an unknown type."""
-        kind = self._kinds.get((queue, type_))
+        """The kind of a job; `handler` is None for an unknown type, which is not kept: hostile names must not pile up."""
+        kind = self.known(queue).get(type_)
         if kind is None:
             handler = self._registry.get(type_)
             kind = Kind(queue, type_, handler, self._settings(queue))
             if handler is not None:
-                self._kinds[queue, type_] = kind
+                self._kinds[queue][type_] = kind
         return kind
 
     def raw_type(self, queue: str) -> str | None:
@@ -83,7 +86,9 @@ class Kinds:
 
     def ran(self, kind: Kind, seconds: float) -> None:
         """A job of that kind took so long."""
-        kind.ran(seconds)
+        kind.runs += 1
+        run = kind.run = kind.run + (seconds - kind.run) * (SMOOTH_TYPE if kind.runs > 1 else 1.0)
+        kind.short = run < self.budget and kind.runs >= RUNS_KNOWN
         self._pace += (seconds - self._pace) * SMOOTH_ALL
 
     def want(self) -> int:

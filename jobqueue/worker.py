@@ -16,8 +16,8 @@ from typing import Any, Literal, Protocol
 from jobqueue import codec
 from jobqueue.account import Account, Confused
 from jobqueue.errors import Fenced, JobQueueError, ServerRefused, Stale, Unavailable, UnsafeServer
-from jobqueue.execute import SUCCEEDED, Armed, execute
-from jobqueue.job import Envelope, Job
+from jobqueue.execute import SUCCEEDED, Armed, execute, this_is_the_worker
+from jobqueue.job import VERSION, Envelope, Job
 from jobqueue.kinds import Kind, Kinds
 from jobqueue.outcome import Ack, Bury, Dropped, Fault, Outcome, Rejected, Retry, TooNew, UnknownType
 from jobqueue.port import Claim, Settlement, WorkerPort
@@ -70,7 +70,7 @@ class Meter(Protocol):
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a worker lives among. `connect` opens a session or raises; `pause` sleeps that many seconds or until told to stop; `log(event, fields)`;
-    `title` shows what runs; `recycle_due(done)` says whether to leave after this batch."""
+    `title` shows what runs; `recycle_due(done)` says whether to leave after this batch; `turn` is called on each turn of the loop, between jobs."""
 
     connect: Callable[[], Session]
     pause: Callable[[float], None]
@@ -79,6 +79,7 @@ class Surroundings:
     log: Callable[[str, Mapping[str, Any]], None]
     title: Callable[[str], None]
     recycle_due: Callable[[int], bool]
+    turn: Callable[[], None] = lambda: None
 
 
 class Worker:
@@ -99,7 +100,7 @@ class Worker:
         self._since = self._claimed_ns = 0
         self._now_ms = 0
         self._last: Claim | None = None
-        self._touched: set[Kind] = set()
+        self._touched: list[Kind] = []
         self._waits: list[float] = []
         self._outage = False
         self._delay = 0.0
@@ -109,9 +110,11 @@ class Worker:
 
     def run(self) -> Reason:
         """Work until told to stop (`stopping`), due for recycling, or fenced. What is held is handed back."""
+        this_is_the_worker()
         woken = waited = False
         while True:
             try:
+                self.around.turn()
                 session = self._connected()
                 if session is None:
                     return "stopping"
@@ -234,7 +237,7 @@ class Worker:
         """What the answered trip has made final."""
         meter = self.around.meter
         for kind in self._touched:
-            meter.ran(*kind.key, "processed", kind.durations)
+            meter.ran(kind.queue, kind.type, "processed", kind.durations)
             kind.durations.clear()
         self._touched.clear()
         if self._waits:
@@ -246,30 +249,33 @@ class Worker:
 
     def _batch(self, session: Session) -> None:
         """Run what was claimed, oldest first. Returns when nothing is held, or the rest is to be handed back by the next trip."""
-        account, queue = self._account, self._account.home
-        budget_ns = int(self.kinds.budget * 1e9)
-        raw = self.kinds.raw_type(queue)
+        account, queue, raw = self._account, self._account.home, self.kinds.raw_type(self._account.home)
+        held, done, known = account.held, account.done, self.kinds.known(queue)
         cancelled = self._cancelled(session, queue, raw)
-        end_ns = self._since
-        while account.held and not self.stopping:
-            if account.done and end_ns - self._since > budget_ns:
+        now = self._since
+        settle_at = now + int(self.kinds.budget * 1e9)
+        while held and not self.stopping:
+            if now > settle_at and done:
                 break
-            element = account.held[0]
-            refusal: Outcome | None = None
+            element = held[0]
             try:
                 envelope = codec.decode(element, raw_type=raw)
-            except codec.Malformed as malformed:
-                envelope, refusal = malformed.envelope, Rejected(Fault("Malformed", str(malformed)))
-            kind = self.kinds.get(queue, envelope.type)
-            if (account.done or len(account.held) > 1) and not kind.short(self.kinds.budget):
+                malformed = None
+            except codec.Malformed as error:
+                envelope, malformed = error.envelope, error
+            kind = known.get(envelope.type) or self.kinds.get(queue, envelope.type)
+            if not kind.short and (done or len(held) > 1):
                 self._trip(session, keep=1, want=0)
-                end_ns = self._since
-                if not account.held:
+                now = self._since
+                settle_at = now + int(self.kinds.budget * 1e9)
+                if not held:
                     break
-            account.begin()
-            if cancelled and envelope.id in cancelled:
-                refusal = Dropped("cancelled")
-            end_ns = self._one(kind, envelope, element, refusal or self._refusal(kind, envelope))
+            held.popleft()
+            account.started += 1
+            refusal: Outcome | None = None
+            if malformed or cancelled or kind.call is None or envelope.expires_at or envelope.v > VERSION:
+                refusal = self._refusal(kind, envelope, malformed, cancelled)
+            now = self._one(kind, envelope, element, refusal, now)
         self.around.board.idle(self.done, self.busy_ns)
 
     def _cancelled(self, session: Session, queue: str, raw: str | None) -> frozenset[str]:
@@ -283,57 +289,68 @@ class Worker:
                 continue
         return session.port.cancelled(queue, [job_id for job_id in ids if job_id])
 
-    def _refusal(self, kind: Kind, envelope: Envelope) -> Outcome | None:
+    def _refusal(
+        self, kind: Kind, envelope: Envelope, malformed: codec.Malformed | None, cancelled: frozenset[str]
+    ) -> Outcome | None:
         """Why this job is not to be run now, if so."""
-        if envelope.expires_at and envelope.expires_at <= self._server_ms():
-            return Dropped("expired")
+        if malformed is not None:
+            return Rejected(Fault("Malformed", str(malformed)))
+        if envelope.id and envelope.id in cancelled:
+            return Dropped("cancelled")
         if codec.newer(envelope):
             return TooNew(envelope.v)
+        if envelope.expires_at and envelope.expires_at <= self._server_ms():
+            return Dropped("expired")
         if kind.handler is not None:
             return None
         if envelope.type not in self._unknown and len(self._unknown) < 1000:
             self._unknown.add(envelope.type)
-            self.around.log("unknown_type", {"type": envelope.type, "queue": kind.key[0]})
+            self.around.log("unknown_type", {"type": envelope.type, "queue": kind.queue})
         return UnknownType(envelope.type)
 
     def _server_ms(self) -> int:
         return self._now_ms + (time.monotonic_ns() - self._claimed_ns) // 1_000_000
 
-    def _one(self, kind: Kind, envelope: Envelope, element: bytes, refusal: Outcome | None) -> int:
-        """Run one job and note its settlement; returns when it ended (monotonic ns)."""
-        account = self._account
+    def _one(self, kind: Kind, envelope: Envelope, element: bytes, refusal: Outcome | None, start: int) -> int:
+        """Run one job and note its settlement. `start`: now, which is also when the one before ended; returns when this one did (ns)."""
         self.number += 1
-        start = time.monotonic_ns()
         if refusal is None:
-            limit = kind.time_limit(envelope)
-            soft = hard = 0
-            if limit is not None:
-                soft = start + int(limit * 1e9)
-                hard = soft + int(kind.settings.kill_after * 1e9)
-            held, self.current = len(account.held), envelope
+            account = self._account
+            soft, hard = kind.limits(envelope, start)
+            self.current = envelope
+            left = len(account.held)
             self.around.board.start(
-                self.number, account.started, held, start, soft, hard, envelope.id.encode("utf-8", "replace"), kind.type_bytes
+                self.number, account.started, left, start, soft, hard, envelope.id.encode("utf-8", "replace"), kind.type_bytes
             )
-            if not held and not kind.short(self.kinds.budget):
+            if not (left or kind.short):
                 self.around.title(f"{kind.type} {envelope.id[:6]}")
-            payload = codec.body(element) if kind.raw is not None else envelope.payload
-            assert kind.call is not None
+            payload = envelope.payload if kind.raw is None else codec.body(element)
             job = self._job(kind, envelope, bytes(payload), soft) if kind.wants_job else None
-            outcome = execute(kind.call, payload, job, self.armed, self.number)
+            outcome = execute(kind.call, payload, job, self.armed, self.number)  # type: ignore[arg-type]
             self.current = None
         else:
             outcome = refusal
         end = time.monotonic_ns()
-        self._note(kind, envelope, element, outcome, (end - start) / 1e9, start)
+        seconds = (end - start) * 1e-9
+        self.kinds.ran(kind, seconds)
         self.done += 1
         self.busy_ns += end - start
+        if envelope.enqueued_at and not envelope.attempt:
+            self._waits.append((self._now_ms - envelope.enqueued_at) * 1e-3 + (start - self._claimed_ns) * 1e-9)
+        if outcome is SUCCEEDED:
+            if not kind.durations:
+                self._touched.append(kind)
+            kind.durations.append(seconds)
+            self._account.done.append(Settlement(Ack(), element, envelope.id, envelope.unique) if envelope.unique else PLAIN)
+        else:
+            self._failed(kind, envelope, element, outcome, seconds)
         return end
 
     def _job(self, kind: Kind, envelope: Envelope, payload: bytes, soft_ns: int) -> Job:
         return Job(
             id=envelope.id,
             type=kind.type,
-            queue=kind.key[0],
+            queue=kind.queue,
             attempt=envelope.attempt + 1,
             max_attempts=kind.policy_for(envelope).max_attempts,
             crashes=envelope.crashes,
@@ -343,16 +360,8 @@ class Worker:
             headers=envelope.headers,
         )
 
-    def _note(self, kind: Kind, envelope: Envelope, element: bytes, outcome: Outcome, seconds: float, start: int) -> None:
-        """From the outcome to the settlement the next trip carries, and to the counters."""
-        self.kinds.ran(kind, seconds)
-        if envelope.enqueued_at and not envelope.attempt:
-            self._waits.append((self._now_ms + (start - self._claimed_ns) / 1e6 - envelope.enqueued_at) / 1000)
-        if outcome is SUCCEEDED:
-            kind.durations.append(seconds)
-            self._touched.add(kind)
-            self._account.done.append(Settlement(Ack(), element, envelope.id, envelope.unique) if envelope.unique else PLAIN)
-            return
+    def _failed(self, kind: Kind, envelope: Envelope, element: bytes, outcome: Outcome, seconds: float) -> None:
+        """Any other end than success: decide, and note the settlement the next trip carries."""
         decision = decide(
             outcome, attempt=envelope.attempt, crashes=envelope.crashes, policy=kind.policy_for(envelope), rnd=self.rng.random()
         )
@@ -362,8 +371,8 @@ class Worker:
         self._account.done.append(settlement)
         match settlement.disposition:
             case Retry():
-                self.around.meter.ran(*kind.key, "retried", [seconds])
+                self.around.meter.ran(kind.queue, kind.type, "retried", [seconds])
             case Bury():
-                self.around.meter.ran(*kind.key, "failed", [seconds])
+                self.around.meter.ran(kind.queue, kind.type, "failed", [seconds])
             case _:
                 pass
