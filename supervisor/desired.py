@@ -21,12 +21,25 @@ class Stop(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a process may do that runs no job, or whatever it runs. `start`: seconds it has to say hello. `silence`:
+    seconds its loop may stand still outside of a job. `memory`: bytes of its own."""
+
+    start: float = 60.0
+    silence: float = inf
+    memory: float = inf
+
+
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSize:
-    """One pool as it should be. `start_timeout`: seconds a process has to say hello."""
+    """One pool as it should be, and what its processes may do."""
 
     name: str
     processes: int
-    start_timeout: float = 60.0
+    limits: Limits = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,7 @@ class Spawn:
 
     slot: int
     generation: int
-    start_timeout: float
+    limits: Limits = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +100,7 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """SIGKILL to the process group. Causes: boot, superseded, hard_limit, drain."""
+    """SIGKILL to the process group. Causes: boot, superseded, hard_limit, hung, memory, drain."""
 
     slot: int
     cause: str

@@ -39,7 +39,7 @@ def plan(slots: Collection[Slot], desired: Desired, policy: Policy, now: float) 
     seen = -inf if now < policy.grace_until else now  # the moment deadlines are compared with
     actions: list[Action] = []
     for slot in slots:
-        actions += _slot_actions(slot, desired, seen)
+        actions += _slot_actions(slot, desired, policy, seen)
     if desired.stop is Stop.RUN:
         if verdict := _verdict(slots, desired, policy):
             return [verdict], now
@@ -55,7 +55,7 @@ def plan(slots: Collection[Slot], desired: Desired, policy: Policy, now: float) 
     return actions, _wake_at(slots, desired, policy, now)
 
 
-def _slot_actions(slot: Slot, desired: Desired, now: float) -> Iterator[Action]:
+def _slot_actions(slot: Slot, desired: Desired, policy: Policy, now: float) -> Iterator[Action]:
     """Deadlines and the drain: what concerns one slot without a look at the others."""
     match slot.state:
         case State.EMPTY:
@@ -71,18 +71,24 @@ def _slot_actions(slot: Slot, desired: Desired, now: float) -> Iterator[Action]:
             elif desired.stop is Stop.RUN and slot.generation not in _generations(desired):
                 yield Kill(slot.number, "superseded")
         case State.READY | State.DRAINING:
-            yield from _limits(slot, desired, now)
+            yield from _limits(slot, desired, policy, now)
         case _:
             assert_never(slot.state)
 
 
-def _limits(slot: Slot, desired: Desired, now: float) -> Iterator[Action]:
+def _limits(slot: Slot, desired: Desired, policy: Policy, now: float) -> Iterator[Action]:
     job = slot.job
     if job is not None and job.hard_at <= now:
         yield Kill(slot.number, "hard_limit")
         return
+    if slot.memory > slot.limits.memory:
+        yield Kill(slot.number, "memory")
+        return
     if slot.kill_at <= now:
         yield Kill(slot.number, "drain")
+        return
+    if slot.silent_at(policy.grace_until) <= now:
+        yield Kill(slot.number, "hung")
         return
     if desired.stop is not Stop.RUN and slot.state is State.READY:
         yield Drain(slot.number)
@@ -117,7 +123,7 @@ def _balance(slots: list[Slot], pool: PoolSize, desired: Desired, now: float, dy
         free = [slot for slot in empty if not slot.backoff.waiting(now)]
         free.sort(key=lambda slot: (-slot.backoff.failures, slot.index))
         for slot in free[: max(0, min(missing, room))]:
-            yield Spawn(slot.number, desired.generation, pool.start_timeout)
+            yield Spawn(slot.number, desired.generation, pool.limits)
     ready_now = [slot for slot in alive if slot.state is State.READY]
     surplus = len(ready_now) - pool.processes
     # Old generations first, from the lowest index up; of the current one the highest: so names stay low and dense.
@@ -144,7 +150,7 @@ def _wake_at(slots: Iterable[Slot], desired: Desired, policy: Policy, now: float
             case State.STARTING | State.KILLED:
                 moments.append(slot.deadline)
             case State.READY | State.DRAINING:
-                moments.append(slot.kill_at)
+                moments += (slot.kill_at, slot.silent_at(policy.grace_until))
                 if slot.job is not None:
                     moments += (slot.job.soft_at, slot.job.hard_at)
             case _:
@@ -159,7 +165,7 @@ def applied(slot: Slot, action: SlotAction, policy: Policy, now: float, birth: i
     """The slot after an action on it was carried out; `birth` is for Spawn."""
     match action:
         case Spawn():
-            return slot.spawned(birth, action.generation, now, action.start_timeout)
+            return slot.spawned(birth, action.generation, now, action.limits)
         case Drain():
             return slot.drained(now)
         case Abort():

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
+from typing import Any
 
-from supervisor.desired import Desired, PoolSize
+from supervisor.desired import Desired, Limits, PoolSize
 from supervisor.rows import ROWS, surge
-from supervisor.settings import Settings, encode, masked, same_server
+from supervisor.settings import Pool, Settings, encode, masked, same_server
 
 READY_TIMEOUT = 60.0  # seconds a new forkserver has to import the handlers
+PARKED = 4.0  # seconds a parked call may take until its connection counts as lost
 
 
 class ReloadRefused(Exception):
@@ -39,7 +43,13 @@ class Generation:
         return cls(number, settings, encode(settings))
 
     def pools(self) -> tuple[PoolSize, ...]:
-        return tuple(PoolSize(pool.name, pool.processes, pool.start_timeout) for pool in self.settings.pools)
+        return tuple(PoolSize(pool.name, pool.processes, self._limits(pool)) for pool in self.settings.pools)
+
+    def _limits(self, pool: Pool) -> Limits:
+        """A worker may be silent while it waits for an answer of Redis, and for a second while it is parked."""
+        silence = pool.hang_timeout + self.settings.redis.socket_timeout + PARKED
+        memory = inf if pool.max_memory_hard is None else pool.max_memory_hard
+        return Limits(pool.start_timeout, silence, memory)
 
     def takes_registry(self, fd: int) -> None:
         self.close()
@@ -60,6 +70,7 @@ class Generations:
     exporter: int = 1  # whose settings the exporter has
     deadline: float = 0.0
     results: Counter[str] = field(default_factory=Counter)
+    ended: Mapping[str, Any] | None = None  # the last reload: result, at (seconds since 1970), error
     _last: int = 1
 
     def __getitem__(self, number: int) -> Generation:

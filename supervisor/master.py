@@ -40,6 +40,7 @@ EXIT_UNUSABLE: Final = 78
 
 LOOK_BUSY: Final = 0.05  # seconds between looks at the rows while anything runs
 LOOK_IDLE: Final = 0.25
+WEIGH: Final = 1.0  # seconds between looks at the memory of workers that have a hard limit
 GRACE: Final = 1.0  # seconds after a stall in which no deadline counts as passed
 EXPORTER_PATIENCE: Final = 2.0  # heavy to import, so it starts after the first workers, but not later than this
 FORKSERVER_ATTEMPTS: Final = 3
@@ -109,7 +110,7 @@ class Master:
         self.exit_code = EXIT_DONE
         self.left: int | None = None  # what the last sweep could not put back
         self.sweep_until = inf
-        self.next_look = self.wake_at = self.started = loop.now
+        self.next_look = self.next_weighing = self.wake_at = self.started = loop.now
         self.report = Report(notifier, log, config_path, self.workers, self.keeper, self.generations, loop.now)
         self.reload = Reload(self.generations, load, notifier, log, self._line)
 
@@ -145,6 +146,9 @@ class Master:
             self.workers.look()
             busy = any(slot.job is not None for slot in self.workers.slots.values())
             self.next_look = now + (LOOK_BUSY if busy else LOOK_IDLE)
+            if now >= self.next_weighing:
+                self.workers.weigh()
+                self.next_weighing = now + WEIGH
         if self.generations.candidate is not None and now >= self.generations.deadline:
             self.reload.failed(self.desired, "its forkserver is not ready in time")
         plan_wake = self._carry_out(now)

@@ -18,6 +18,7 @@ import fcntl
 import mmap
 import os
 import struct
+import time
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -28,6 +29,7 @@ MAGIC: Final = b"jqd board 1\0\0\0\0\0"
 
 # Where things are in a row, in bytes. Words (8 bytes) are addressed by their index in the whole memory.
 _BIRTH, _TURN, _ABORT, _READY, _STATIC, _COPY = 0, 8, 16, 24, 32, (192, 576)
+_BEAT, _LEAVE = 944, 952
 _static = struct.Struct("@QQQ128s")  # pid starttime generation worker_id
 _current = struct.Struct(
     "@QQQQQQQQQ128s96s64s"
@@ -36,7 +38,8 @@ _limits = struct.Struct("@QQQQQQQ")  # the first seven of these
 assert (
     _STATIC + _static.size <= _COPY[0]
     and _COPY[0] + _current.size <= _COPY[1]
-    and _COPY[1] + _current.size <= ROW_BYTES
+    and _COPY[1] + _current.size <= _BEAT
+    and _LEAVE + 8 <= ROW_BYTES
 )
 
 
@@ -94,7 +97,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """The numbers of a row without its strings, a third of the cost: for those who look a hundred times a second."""
+    """The numbers of a row without its strings, a third of the cost: for those who look a hundred times a second.
+    `beat_ns`: when the worker's loop last turned."""
 
     birth: int
     trip: int
@@ -104,6 +108,7 @@ class Glance:
     start_ns: int
     soft_ns: int
     hard_ns: int
+    beat_ns: int = 0
 
 
 class Scoreboard:
@@ -155,7 +160,8 @@ class Scoreboard:
             birth, turn = words[first], words[first + 1]
             numbers = _limits.unpack_from(self._map, base + _COPY[turn & 1])
             if words[first + 1] == turn and words[first] == birth:
-                return Glance(birth, *numbers)
+                # Read after the numbers and written before them: of a row that says "idle" it is never too old.
+                return Glance(birth, *numbers, beat_ns=words[first + _BEAT // 8])
 
     def clear(self, slot: int) -> None:
         """Forget the slot's last process. For the master, before the slot is used again."""
@@ -167,6 +173,10 @@ class Scoreboard:
         """Ask the worker to abort its job `number`. For the master, which then sends SIGUSR1."""
         self._words[(_base(slot) + _ABORT) // 8] = number << 8 | reason
 
+    def leave(self, slot: int) -> None:
+        """Tell the worker to leave when its job is done, in case the job keeps the signal from it. For the master."""
+        self._words[(_base(slot) + _LEAVE) // 8] = 1
+
     def writer(self, slot: int) -> RowWriter:
         """The writing end of a row. For the one process that lives in the slot."""
         return RowWriter(self._map, self._words, slot)
@@ -177,6 +187,7 @@ class RowWriter:
 
     __slots__ = (
         "_base",
+        "_beat_at",
         "_busy",
         "_copies",
         "_done",
@@ -196,7 +207,7 @@ class RowWriter:
 
     def __init__(self, memory: mmap.mmap, words: memoryview, slot: int) -> None:
         self._map, self._words, self._base = memory, words, _base(slot)
-        self._turn_at = (self._base + _TURN) // 8
+        self._turn_at, self._beat_at = (self._base + _TURN) // 8, (self._base + _BEAT) // 8
         self._copies = (self._base + _COPY[0], self._base + _COPY[1])
         self._pack = _current.pack_into
         self._turn: int = words[self._turn_at]
@@ -211,11 +222,20 @@ class RowWriter:
                 f"worker id of {len(name)} bytes does not fit 128 bytes: give the pool a shorter name: {worker_id}"
             )
         _static.pack_into(self._map, self._base + _STATIC, pid, starttime, generation, name)
+        self.beat()
         self._words[self._base // 8] = birth
 
     def ready(self, flag: bool) -> None:
         """Whether the worker has joined its queues in Redis."""
         self._words[(self._base + _READY) // 8] = int(flag)
+
+    def beat(self) -> None:
+        """The loop turns. Whoever runs no job and has not said so for long hangs."""
+        self._words[self._beat_at] = time.monotonic_ns()
+
+    def told_to_leave(self) -> bool:
+        """Whether the master wants this worker gone."""
+        return bool(self._words[(self._base + _LEAVE) // 8])
 
     def claimed(self, trip: int, held: int, queue: bytes) -> None:
         """After a trip: nothing started, nothing running, `held` jobs of `queue` held."""
@@ -253,6 +273,7 @@ class RowWriter:
         return word >> 8, word & 0xFF
 
     def _write(self, start_ns: int, soft_ns: int, hard_ns: int) -> None:
+        self.beat()
         turn = self._turn + 1
         self._pack(
             self._map, self._copies[turn & 1], self._trip, self._started, self._held, self._number,

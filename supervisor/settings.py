@@ -29,11 +29,13 @@ class Pool(Struct, frozen=True, kw_only=True):
     claim_max: Positive = 64
     max_jobs: Positive | None = None
     max_memory: Size | None = None
+    max_memory_hard: Size | None = None
     max_age: PositiveDuration | None = None
     nice: Annotated[int, Meta(ge=-20, le=19)] | None = None
     oom_score_adj: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
     preload: bool = True
     start_timeout: PositiveDuration = 60.0
+    hang_timeout: PositiveDuration = 60.0
 
 
 class Http(Struct, frozen=True):

@@ -11,6 +11,7 @@ from enum import Enum
 from math import inf
 
 from supervisor.backoff import Backoff
+from supervisor.desired import UNLIMITED, Limits
 
 FRESH = Backoff()
 KILL_REPEAT = 2.0  # seconds until a kill that had no effect is sent again (the number of the process may be new to us)
@@ -55,8 +56,11 @@ class Slot:
     pid: int = 0  # 0: not known (yet)
     generation: int = 0
     greeted: float | None = None  # when this process said hello; None: it has not
+    limits: Limits = UNLIMITED
     deadline: float = inf  # STARTING: say hello until then. KILLED: kill again then
     job: Job | None = None
+    beat: float = inf  # when its loop last turned; inf: not known
+    memory: int = 0  # bytes of its own, at the last look
     aborted: int = 0  # number of the job that was last told to stop
     kill_at: float = inf  # the drain told it to stop now; what is left then is killed
     cause: str = ""  # KILLED: why
@@ -73,7 +77,7 @@ class Slot:
         """Counts as capacity, now or soon: starting or ready."""
         return self.state in (State.STARTING, State.READY)
 
-    def spawned(self, birth: int, generation: int, now: float, start_timeout: float) -> Slot:
+    def spawned(self, birth: int, generation: int, now: float, limits: Limits) -> Slot:
         if self.state is not State.EMPTY:
             raise SlotTaken(self.name, self.state, self.pid)
         return Slot(
@@ -84,7 +88,8 @@ class Slot:
             since=now,
             birth=birth,
             generation=generation,
-            deadline=now + start_timeout,
+            limits=limits,
+            deadline=now + limits.start,
             backoff=self.backoff,
             failed_generation=self.failed_generation,
             progress=self.progress,
@@ -99,8 +104,12 @@ class Slot:
             return replace(self, state=State.READY, since=now, pid=pid, greeted=now, deadline=inf, failed_generation=0)
         return replace(self, pid=pid, greeted=now)  # killed before it spoke: the number is new, the verdict is not
 
-    def running(self, job: Job | None) -> Slot:
-        return self if job == self.job else replace(self, job=job)
+    def running(self, job: Job | None, beat: float = inf) -> Slot:
+        return self if (job, beat) == (self.job, self.beat) else replace(self, job=job, beat=beat)
+
+    def silent_at(self, grace_until: float) -> float:
+        """When it has been silent for too long outside of a job. Of a stall that all saw nobody is guilty."""
+        return inf if self.job is not None else max(self.beat, grace_until) + self.limits.silence
 
     def drained(self, now: float) -> Slot:
         return replace(self, state=State.DRAINING, since=now)

@@ -11,12 +11,12 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
 from supervisor import channel as channels
-from supervisor import fleet, rows, spawn
+from supervisor import fleet, memory, rows, spawn
 from supervisor.channel import Channel, Message
 from supervisor.deaths import Deaths, cause_of, detail_of
 from supervisor.desired import Abort, Drain, Kill, Policy, PoolSize, SlotAction, Spawn, Why
@@ -76,6 +76,7 @@ class Workers:
             case Spawn():
                 return self._spawn(slot, action, policy, now)
             case Drain():
+                self.board.leave(slot.number)
                 self._signal(slot, signal.SIGTERM)
             case Abort():
                 self.board.abort(slot.number, action.number, REASONS[action.why])
@@ -129,7 +130,14 @@ class Workers:
                 job = None
                 if row.birth == slot.birth and row.start_ns:
                     job = Job(row.number, _seconds(row.soft_ns), _seconds(row.hard_ns))
-                self.slots[slot.number] = slot.running(job)
+                beat = _seconds(row.beat_ns) if row.birth == slot.birth else inf
+                self.slots[slot.number] = slot.running(job, beat)
+
+    def weigh(self) -> None:
+        """Look at the memory of those whose memory is limited."""
+        for slot in self.slots.values():
+            if slot.limits.memory < inf and slot.state in (State.READY, State.DRAINING):
+                self.slots[slot.number] = replace(slot, memory=memory.own(slot.pid, slot.limits.memory))
 
     def joined(self) -> int:
         """How many ready workers have reached Redis."""

@@ -37,10 +37,17 @@ class Parked:
 
 
 class Parking:
-    """All parked calls of one worker. `command`: the connection its trips use. They live and die together."""
+    """All parked calls of one worker. `command`: the connection its trips use. They live and die together.
+    `turned` is called each time the wait goes round."""
 
-    def __init__(self, command: Wire, dial: Callable[[], Wire], keys: Mapping[str, QueueKeys]) -> None:
-        self._command, self._dial, self._keys = command, dial, dict(list(keys.items())[:MOST])
+    def __init__(
+        self,
+        command: Wire,
+        dial: Callable[[], Wire],
+        keys: Mapping[str, QueueKeys],
+        turned: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._turned, self._command, self._dial, self._keys = turned, command, dial, dict(list(keys.items())[:MOST])
         self._partial = len(keys) > MOST
         self._parked: dict[str, Parked] = {}
         self._refused = False
@@ -58,6 +65,7 @@ class Parking:
         woken = False
         while not woken and not self._refused:
             now = time.monotonic()
+            self._turned()
             self._check(now)
             waiting = {p.wire.fileno(): p for p in self._parked.values() if p.asked is not None}
             ready = wait_readable([wakeup_fd, *waiting], max(0.0, min(end - now, BLOCK + PATIENCE)))

@@ -19,7 +19,9 @@ WORKER_VERBS = ("join", "settle", "reconcile", "retire")
 class Link:
     """One checked connection and the queue port on it. `server` is what it said of itself. Raises Unavailable, ServerRefused, UnsafeServer."""
 
-    def __init__(self, settings: RedisSettings, queues: Mapping[str, QueueSettings], name: str, timeout: float | None = None) -> None:
+    def __init__(
+        self, settings: RedisSettings, queues: Mapping[str, QueueSettings], name: str, timeout: float | None = None
+    ) -> None:
         self._settings, self.name = settings, name
         self._endpoint, self._timeout = endpoint(settings), timeout or settings.socket_timeout
         self.wire = self.dial()
@@ -39,7 +41,8 @@ class Link:
 
 
 class WorkerSession:
-    """See `jobqueue.worker.Session`. `wakeup_fd` becomes readable when the worker is told something; it is emptied by `drain_wakeup`."""
+    """See `jobqueue.worker.Session`. `wakeup_fd` becomes readable when the worker is told something; it is emptied by `drain_wakeup`.
+    `turned` is called at least once in a few seconds while it waits."""
 
     def __init__(
         self,
@@ -49,11 +52,12 @@ class WorkerSession:
         served: Sequence[str],
         wakeup_fd: int,
         drain_wakeup: Callable[[], None],
+        turned: Callable[[], None] = lambda: None,
     ) -> None:
         self._link = Link(settings, queues, name)
         self.port = self._link.queue
         self._wakeup_fd, self._drain = wakeup_fd, drain_wakeup
-        self._parking = Parking(self._link.wire, self._link.dial, {q: self.port.keys(q) for q in served})
+        self._parking = Parking(self._link.wire, self._link.dial, {q: self.port.keys(q) for q in served}, turned)
         self.warnings = self._link.server.warnings
 
     def wait(self, queues: Sequence[str], timeout: float) -> bool:

@@ -27,7 +27,7 @@ from jobqueue.worker import Surroundings, Worker
 from supervisor import identity, logs, roles
 from supervisor.channel import Channel
 from supervisor.metrics import WorkerMetrics
-from supervisor.scoreboard import AbortReason, Scoreboard
+from supervisor.scoreboard import AbortReason, RowWriter, Scoreboard
 from supervisor.settings import Pool, Settings
 from supervisor.spawn import WorkerSpec
 
@@ -46,6 +46,10 @@ class Bell:
         self._read, self._write = socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
+        self.listen()
+
+    def listen(self) -> None:
+        """Have signals ring it."""
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
 
     def fileno(self) -> int:
@@ -71,7 +75,9 @@ class MetricsMeter:
         self.waited, self.lost = metrics.wait, metrics.lost
         self.flush, self.flush_if_due = metrics.flush, metrics.flush_if_due
 
-    def ran(self, queue: str, type_: str, how: Literal["processed", "retried", "failed"], seconds: Sequence[float]) -> None:
+    def ran(
+        self, queue: str, type_: str, how: Literal["processed", "retried", "failed"], seconds: Sequence[float]
+    ) -> None:
         """`seconds`: one figure a job."""
         getattr(self._metrics.for_type(queue, type_), how)(len(seconds), seconds)
 
@@ -122,18 +128,19 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     label = f"jqd: worker {spec.pool}/{spec.index}"
     metrics = WorkerMetrics(spec.slot, spec.pool)
     around = Surroundings(
-        connect=_connector(settings, name, pool, bell, log),
+        connect=_connector(settings, name, pool, bell, writer.beat),
         pause=bell.pause,
         board=writer,
         meter=MetricsMeter(metrics),
         log=_teller(log),
         title=lambda text: roles.set_title(f"{label} {text}"),
         recycle_due=Recycling(pool, log),
+        turn=lambda: turn(),  # noqa: PLW0108 - made of the worker that this makes
     )
     kinds = Kinds(registry, settings.queue, pool.claim_budget, pool.claim_max)
     worker = Worker(name, pool.queues, pool.weights, kinds, around, random.Random())
     logs.job_context(lambda: _shown(worker.current))
-    _signals(worker, writer.abort_word)
+    turn = _turn(worker, writer, bell, _signals(worker, writer.abort_word))
     _call_all(registry.worker_start)
     writer.hello(birth=spec.birth, pid=pid, starttime=starttime, generation=spec.generation, worker_id=name)
     channel.send({"kind": "hello", "pid": pid, "birth": spec.birth})
@@ -145,9 +152,13 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     return 0
 
 
-def _connector(settings: Settings, name: str, pool: Pool, bell: Bell, log: Any) -> Callable[[], WorkerSession]:
+def _connector(
+    settings: Settings, name: str, pool: Pool, bell: Bell, beat: Callable[[], None]
+) -> Callable[[], WorkerSession]:
     def connect() -> WorkerSession:
-        return WorkerSession(settings.redis, settings.queues, f"jqd:{name}", pool.queues, bell.fileno(), bell.quiet)
+        return WorkerSession(
+            settings.redis, settings.queues, f"jqd:{name}", pool.queues, bell.fileno(), bell.quiet, beat
+        )
 
     return connect
 
@@ -191,7 +202,25 @@ def _be_nice(pool: Pool, log: Any) -> None:
         log.debug("priority or OOM score not set", cause=str(error))
 
 
-def _signals(worker: Worker, abort_word: Callable[[], tuple[int, int]]) -> None:
+Handlers = Mapping[int, Callable[[int, FrameType | None], None] | signal.Handlers]
+
+
+def _turn(worker: Worker, writer: RowWriter, bell: Bell, handlers: Handlers) -> Callable[[], None]:
+    """What each turn of the loop does: beat, and make good what a job did to our signals."""
+
+    def turn() -> None:
+        writer.beat()
+        for number, handler in handlers.items():
+            if signal.getsignal(number) != handler:
+                signal.signal(number, handler)
+        bell.listen()
+        if writer.told_to_leave():  # perhaps in words that a job has kept from us
+            worker.stopping = True
+
+    return turn
+
+
+def _signals(worker: Worker, abort_word: Callable[[], tuple[int, int]]) -> Handlers:
     """TERM: leave after the running job. USR1: look at the abort word. USR2: dump the Python stack."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -203,11 +232,16 @@ def _signals(worker: Worker, abort_word: Callable[[], tuple[int, int]]) -> None:
             error, words = ABORTS[reason]
             worker.armed.fire(number, error(words))
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGUSR1, abort)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handlers: Handlers = {
+        signal.SIGTERM: stop,
+        signal.SIGUSR1: abort,
+        signal.SIGHUP: signal.SIG_IGN,
+        signal.SIGINT: signal.SIG_IGN,
+    }
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
+    return handlers
 
 
 def _call_all(hooks: Mapping[str, Callable[[], object]]) -> None:

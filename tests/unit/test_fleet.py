@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor import fleet
-from supervisor.desired import Kill, PoolSize
+from supervisor.desired import Kill, Limits, PoolSize
 from supervisor.rows import lay_out
 from supervisor.slot import SlotTaken, State
 from tests.unit.fleet_world import World
@@ -97,7 +97,7 @@ def test_a_worker_that_leaves_at_once_again_and_again_is_slowed_down() -> None:
 
 
 def test_a_process_that_does_not_say_hello_is_killed_at_its_deadline_and_waited_for() -> None:
-    world = World(replace(FOUR, start_timeout=3.0))
+    world = World(replace(FOUR, limits=Limits(start=3.0)))
     wake = world.settle()
     assert wake == world.now + 3.0
     world.now = wake
@@ -313,7 +313,7 @@ def test_a_second_term_aborts_now() -> None:
 def test_a_slot_refuses_a_second_process() -> None:
     world = booted()
     with pytest.raises(SlotTaken):
-        world.slots[0].spawned(99, 1, world.now, 1.0)
+        world.slots[0].spawned(99, 1, world.now, Limits())
 
 
 def test_rows_are_enough_for_the_largest_fleet() -> None:
