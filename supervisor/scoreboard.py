@@ -161,7 +161,7 @@ class Scoreboard:
             numbers = _limits.unpack_from(self._map, base + _COPY[turn & 1])
             if words[first + 1] == turn and words[first] == birth:
                 # Read after the numbers and written before them: of a row that says "idle" it is never too old.
-                return Glance(birth, *numbers, beat_ns=words[first + _BEAT // 8])
+                return Glance(birth, *(*numbers, words[first + _BEAT // 8]))
 
     def clear(self, slot: int) -> None:
         """Forget the slot's last process. For the master, before the slot is used again."""
