@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from jobqueue.outcome import Disposition
+from jobqueue.outcome import Ack, Disposition
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,11 @@ class Settlement:
     unique: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+PLAIN = Settlement(Ack(), b"")
+"""A job that succeeded and holds no unique key. Settled by count, so this one object serves them all."""
+
+
+class Claim(NamedTuple):
     """Answer of a trip. `length`: entries of the home queue's processing list after settling and handing back, before claiming.
     `jobs`: newly claimed, in running order, all from `queue`. `lost`: settlements whose job was not in the list any more.
     `paused`: queues named in the order that are paused. `broken`: those whose ready list is a key of another type.

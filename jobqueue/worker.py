@@ -20,14 +20,13 @@ from jobqueue.execute import SUCCEEDED, Armed, execute, this_is_the_worker
 from jobqueue.job import VERSION, Envelope, Job
 from jobqueue.kinds import Kind, Kinds
 from jobqueue.outcome import Ack, Bury, Dropped, Fault, Outcome, Rejected, Retry, TooNew, UnknownType
-from jobqueue.port import Claim, Settlement, WorkerPort
+from jobqueue.port import PLAIN, Claim, Settlement, WorkerPort
 from jobqueue.retry import decide
 from jobqueue.settlement import dispose
 
 LEASE_MS = 12_000
 IDLE_LOOK = 30.0  # seconds between trips of a worker nobody wakes
 POLL = 1.0  # the same while a queue is paused or cannot be waited on
-PLAIN = Settlement(Ack(), b"")  # a job that succeeded and holds no unique key: settled by count, so one object serves them all
 Reason = Literal["stopping", "recycle", "fenced"]
 
 

@@ -201,8 +201,8 @@ def _hosts(reports: Sequence[Mapping[str, Any]]) -> list[HostState]:
     for said in reports:
         pid, at = said.get("master_pid"), said.get("at_ms")
         name = f"{said.get('host', '')}.{said.get('nonce', '')}"
-        whole = (isinstance(pid, int) and pid or 0, isinstance(at, int) and at or 0)
-        found.append(HostState(name, str(said.get("hostname", "")), *whole, len(said.get("workers", []))))
+        if isinstance(pid, int) and isinstance(at, int):
+            found.append(HostState(name, str(said.get("hostname", "")), pid, at, len(said.get("workers", []))))
     return sorted(found, key=lambda host: (host.hostname, host.id))
 
 

@@ -11,12 +11,14 @@ from typing import Any, Protocol
 
 from jobqueue.errors import Fenced, JobQueueError, QueueFull, ServerRefused, Stale
 from jobqueue.outcome import Ack, Bury, Requeue, Retry
-from jobqueue.port import Claim, Enqueued, NewJob, Reconciled, Settlement
+from jobqueue.port import PLAIN, Claim, Enqueued, NewJob, Reconciled, Settlement
 from jobqueue.redis import scripts
 from jobqueue.redis.keys import QueueKeys, queues_key
 from jobqueue.settings import QueueSettings, settings_of
 
 CLAIM_BYTES = 256 * 1024
+MOST_ORDERS = 1000  # weighted queues come in many orders
+NONE: frozenset[str] = frozenset()
 ID_REMEMBERED_MS = 3_600_000
 PUSH_MOST = 2_000  # elements of one push script: bounded by Lua's stack and by how long the server may be busy
 PUSH_BYTES = 4 * 1024 * 1024
@@ -44,7 +46,7 @@ class RedisQueue:
     ) -> None:
         self.transport, self.prefix, self.settings, self.version = transport, prefix, dict(settings or {}), version
         self._keys: dict[str, QueueKeys] = {}
-        self._groups: dict[tuple[str, str], list[str]] = {}
+        self._trips: dict[tuple[str, ...], tuple[list[str], int]] = {}
 
     # ------------------------------------------------------------------ plumbing
 
@@ -161,14 +163,6 @@ class RedisQueue:
         calls = [([self.keys(q).workers, self.keys(q).leases], [worker, lease_ms]) for q in queues]
         _raise_first(self._run_all("join", calls))
 
-    def _group(self, worker: str, queue: str) -> list[str]:
-        group = self._groups.get((worker, queue))
-        if group is None:
-            k = self.keys(queue)
-            group = [k.processing(worker), k.workers, k.next, k.pending, k.paused, k.cancelled]
-            self._groups[worker, queue] = group
-        return group
-
     def settle(
         self,
         worker: str,
@@ -182,14 +176,15 @@ class RedisQueue:
         return_next: bool,
     ) -> Claim:
         """See WorkerPort."""
-        k = self.keys(home)
-        names = [k.processing(worker), k.pending, k.scheduled, k.dead, k.stats, k.alarm]
-        for queue in order:
-            names += self._group(worker, queue)
-        dead_max = settings_of(self.settings, home).dead_max
-        args = [worker, trip, applied, len(order), keep, want, int(return_next), dead_max, CLAIM_BYTES]
+        known = self._trips.get((worker, home, *order))
+        if known is None:
+            if len(self._trips) > MOST_ORDERS:
+                self._trips.clear()
+            known = self._trips[worker, home, *order] = self._trip_keys(worker, home, order)
+        names, dead_max = known
+        args: list[Any] = [worker, trip, applied, len(order), keep, want, int(return_next), dead_max, CLAIM_BYTES]
         if done:
-            self._operations(k, done, names, args)
+            names = self._operations(self.keys(home), done, names, args)
         reply = self._run("settle", names, args)
         if isinstance(reply, bytes):
             raise Fenced(worker) if reply == b"FENCED" else Stale(worker, trip)
@@ -199,19 +194,27 @@ class RedisQueue:
             queue=order[source - 1] if source else home,
             jobs=jobs,
             lost=lost,
-            paused=frozenset(order[i - 1] for i in paused) if paused else frozenset(),
+            paused=frozenset(order[i - 1] for i in paused) if paused else NONE,
             cancelled=bool(cancelled),
             now_ms=now,
-            broken=frozenset(order[i - 1] for i in broken) if broken else frozenset(),
+            broken=frozenset(order[i - 1] for i in broken) if broken else NONE,
         )
 
+    def _trip_keys(self, worker: str, home: str, order: Sequence[str]) -> tuple[list[str], int]:
+        """What is the same for every trip of a worker with this home and order."""
+        k = self.keys(home)
+        names = [k.processing(worker), k.pending, k.scheduled, k.dead, k.stats, k.alarm]
+        for queue in order:
+            q = self.keys(queue)
+            names += [q.processing(worker), q.workers, q.next, q.pending, q.paused, q.cancelled]
+        return names, settings_of(self.settings, home).dead_max
+
     @staticmethod
-    def _operations(k: QueueKeys, done: Sequence[Settlement], names: list[str], args: list[Any]) -> None:
-        """Append the operations to `args` (runs of plain acks as one) and the unique keys they name to `names`."""
-        plain = 0
+    def _operations(k: QueueKeys, done: Sequence[Settlement], names: list[str], args: list[Any]) -> list[str]:
+        """Append the operations to `args` (runs of plain acks as one); returns `names` with the unique keys they name."""
+        names, plain = names.copy(), 0
         for s in done:
-            d = s.disposition
-            if isinstance(d, Ack) and not s.unique and d.counter == "processed":
+            if s is PLAIN or (s.disposition == PLAIN.disposition and not s.unique):
                 plain += 1
                 continue
             if plain:
@@ -220,6 +223,7 @@ class RedisQueue:
             args += _operation(k, s, names, old=False)
         if plain:
             args += ["A", plain]
+        return names
 
     def reconcile(self, worker: str, bar: int, queues: Sequence[str]) -> Reconciled:
         """See WorkerPort."""

@@ -1,5 +1,4 @@
-"""Jobs that lie in order of time (dead letters, scheduled jobs) of many queues as one stream, filtered, a page at a time; and one of them by
-its reference.
+"""Jobs that lie in order of time (dead letters, scheduled jobs) of many queues as one stream, filtered, page by page; one by its reference.
 
 Not here: lists (`jobqueue.redis.browse`) and changes (`jobqueue.redis.operate`). Used by the exporter's dashboard. A page costs what it
 looks at, not what the queues hold; a cursor names a moment and not a rank, so nothing is skipped while letters are taken away.

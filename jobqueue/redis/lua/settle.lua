@@ -15,7 +15,7 @@ for k = 7, last, 6 do
 end
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local here, at, n, front = call('LLEN', proc), 10, 0, {}
+local here, at, n, front, buried = call('LLEN', proc), 10, 0, {}, false
 local function free(unique, id)
   local key = KEYS[tonumber(unique)]
   if key and call('GET', key) == id then call('DEL', key) end
@@ -37,7 +37,7 @@ while ARGV[at] do
     end
     n, at = n + 1, at + 3
   elseif op == 'B' then
-    if alive then call('ZADD', KEYS[4], now, a); call('HINCRBY', KEYS[5], 'dead', 1); free(b, c) end
+    if alive then call('ZADD', KEYS[4], now, a); call('HINCRBY', KEYS[5], 'dead', 1); free(b, c); buried = true end
     n, at = n + 1, at + 4
   else
     if alive then front[#front + 1] = a == '' and call('LINDEX', proc, -1 - n) or a; call('HINCRBY', KEYS[5], 'requeued', 1) end
@@ -49,9 +49,9 @@ if held > keep then
   call('RPUSH', pending, unpack(call('LRANGE', proc, 0, held - keep - 1)))
 end
 for i = #front, 1, -1 do call('RPUSH', pending, front[i]) end
-if here > 0 and held > keep then call('LTRIM', proc, held - keep, -1) end
-if n > 0 then call('RPOP', proc, n) end
-if n > 0 and call('ZCARD', KEYS[4]) > tonumber(ARGV[8]) then call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - tonumber(ARGV[8])) end
+if held > keep then call('LTRIM', proc, held - keep, -1) end
+if n > 0 and n >= here then call('DEL', proc) elseif n > 0 then call('RPOP', proc, n) end
+if buried and call('ZCARD', KEYS[4]) > tonumber(ARGV[8]) then call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - tonumber(ARGV[8])) end
 for k = 7, last, 6 do call('HSET', KEYS[k + 1], w, trip) end
 --#include claim
 return {math.min(held, keep), from, lost, cancelled, now, paused, broken, jobs}
