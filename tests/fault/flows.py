@@ -1,0 +1,179 @@
+"""The flows whose every command is a crash point: how each is set going, and whose commands count.
+
+Not the faults and not the search (`tests.fault.points`). A flow starts from calm; what it enqueued it tells the stage, so the checker knows.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobqueue.errors import JobQueueError, OutcomeUnknown, ServerRefused, Unavailable
+from tests.fault import reading
+from tests.fault.proxy import Cut, Rule
+from tests.fault.stage import Stage
+from tests.support.waiting import eventually
+
+Start = Callable[[Stage, str], None]
+CONNECTING = frozenset(
+    {"CLIENT SETNAME", "CLIENT ID", "INFO", "SADD", "SMEMBERS", "TIME", "SCRIPT LOAD", "join", "reconcile"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """`verbs`: whose commands are points, by role (None: all the role sends). `patience`: seconds in which the point must have been reached.
+    `restarts`: jqd ends in it."""
+
+    name: str
+    start: Start
+    verbs: dict[str, frozenset[str] | None]
+    patience: float = 3.0
+    restarts: bool = False
+
+    def counts(self, role: str, verb: str) -> bool:
+        if role not in self.verbs:
+            return False
+        wanted = self.verbs[role]
+        return wanted is None or verb.partition(":")[0] in wanted
+
+
+def insist(stage: Stage, name: str, **options: object) -> None:
+    """Enqueue with an id, again and again until accepted: harmless, says the library."""
+    with stage.producer() as queue:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                payload = {"path": str(stage.path), "name": name}
+                queue.enqueue("fault:work", payload, id=name, queue="default", **options)  # type: ignore[arg-type]
+                stage.expect(name)
+                return
+            except (Unavailable, ServerRefused):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+
+def _plain(stage: Stage, tag: str) -> None:
+    """Without an id an unknown outcome stays unknown: the job is in, or it is not, and never twice."""
+    name = f"{tag}plain"
+    with stage.producer() as queue:
+        try:
+            queue.enqueue("fault:work", {"path": str(stage.path), "name": name}, queue="default")
+            stage.expect(name)
+        except OutcomeUnknown:
+            stage.expect(name, sure=False)
+        except JobQueueError:
+            return  # certainly not in: nothing is expected, and a run would be unexpected
+
+
+def _unique(stage: Stage, tag: str) -> None:
+    insist(stage, f"{tag}unique", unique=f"{tag}key")
+
+
+def _delayed(stage: Stage, tag: str) -> None:
+    insist(stage, f"{tag}delayed", delay=0.15)
+
+
+def _ack(stage: Stage, tag: str) -> None:
+    stage.push(f"{tag}ack")
+
+
+def _equal(stage: Stage, tag: str) -> None:
+    """Six equal payloads in one push: both workers wake, some jobs are claimed ahead."""
+    stage.push(*[f"{tag}equal"] * 6, type_="fault:quick")
+
+
+def _wait(stage: Stage, tag: str) -> None:
+    """Idle workers renew their waiting; a job that comes after the fault is run all the same."""
+    end = time.monotonic() + 1.3
+    eventually(lambda: time.monotonic() > end or (stage.proxy.armed() is False), 5)
+    stage.push(f"{tag}wait")
+
+
+def _retry(stage: Stage, tag: str) -> None:
+    stage.push(f"{tag}retry", fail=1)
+
+
+def _bury(stage: Stage, tag: str) -> None:
+    stage.push(f"{tag}bury", bury=True, end="dead")
+
+
+def _promote(stage: Stage, tag: str) -> None:
+    """Enqueued by a producer of its own connection: only what follows is under the proxy's eyes."""
+    from jobqueue import JobQueue
+
+    with JobQueue(stage.server.url) as queue:
+        for i, delay in enumerate((0.1, 0.1, 0.2)):
+            name = f"{tag}promote{i}"
+            queue.enqueue("fault:work", {"path": str(stage.path), "name": name}, delay=delay, queue="default")
+            stage.expect(name)
+
+
+def _recover(stage: Stage, tag: str) -> None:
+    stage.push(f"{tag}recover", crash=1)
+
+
+def _hand_back(stage: Stage, tag: str) -> None:
+    """A type known to be short; then one of it takes long while others are held behind it."""
+    stage.push(*[f"{tag}warm{i}" for i in range(40)], type_="fault:quick")
+    stage.push(*[f"{tag}long{i}" for i in range(2)], type_="fault:quick", ms=150)
+    stage.push(*[f"{tag}held{i}" for i in range(12)], type_="fault:quick")
+
+
+def _reconcile(stage: Stage, tag: str) -> None:
+    """A first cut, after a settlement was carried out; then everything the new connection says is a point."""
+    stage.proxy.add(Rule(lambda _event: Cut(), role="worker", verb="settle:A", side="after"))
+    stage.push(f"{tag}reconcile")
+
+
+def _drain(stage: Stage, tag: str) -> None:
+    """TERM while jobs run and others wait; what is left is run by the next jqd."""
+    stage.push(*[f"{tag}drain{i}" for i in range(4)], ms=80)
+    eventually(lambda: len(reading.runs(stage.path)) >= 2, 5)
+    stage.jqd.send(signal.SIGTERM)
+
+
+def _reload(stage: Stage, tag: str) -> None:
+    stage.push(*[f"{tag}reload{i}" for i in range(4)], ms=80)
+    eventually(lambda: len(reading.runs(stage.path)) >= 1, 5)
+    known = len(ended(stage))
+    stage.jqd.send(signal.SIGHUP)
+    eventually(lambda: len(ended(stage)) > known or stage.jqd.process.poll() is not None, 30, what="the reload's end")  # type: ignore[union-attr]
+
+
+def ended(stage: Stage) -> list[str]:
+    """How reloads ended."""
+    return [
+        e["event"]
+        for e in stage.jqd.events("reload")
+        if e["event"] in ("reloaded", "reload failed", "reload rolled back")
+    ]
+
+
+WORKING = {"worker": None}
+_STEWARD_RECOVERS = frozenset({"fence", "recover"})
+_LIST = (
+    Flow("enqueue", _plain, {"producer": None}),
+    Flow("enqueue unique", _unique, {"producer": None}),
+    Flow("enqueue delayed", _delayed, {"producer": None}),
+    Flow("claim and ack", _ack, WORKING),
+    Flow("equal payloads", _equal, WORKING),
+    Flow("wait", _wait, WORKING),
+    Flow("retry", _retry, {"worker": None, "steward": frozenset({"BLPOP", "promote"})}),
+    Flow("bury", _bury, WORKING),
+    Flow("promote", _promote, {"steward": frozenset({"BLPOP", "promote"})}),
+    Flow("recover", _recover, {"steward": _STEWARD_RECOVERS, "worker": None}),
+    Flow("hand back", _hand_back, {"steward": frozenset({"hand_back"}), "worker": frozenset({"settle"})}),
+    Flow("reconcile", _reconcile, {"worker": CONNECTING | {"settle"}}),
+    Flow(
+        "drain",
+        _drain,
+        {"worker": None, "steward": frozenset({"leases", "retire", "return_next", "fence", "recover"})},
+        restarts=True,
+    ),
+    Flow("reload", _reload, {"worker": None, "steward": _STEWARD_RECOVERS}, patience=8.0),
+)
+FLOWS = {flow.name: flow for flow in _LIST}
