@@ -51,24 +51,43 @@ def pretty(
     """`12:00:00.123 warning  worker  event  slot=default/0 cause=crashed`; several lines of text follow indented."""
     rest = dict(fields)
     role = rest.pop("role", "")
-    below: list[str] = []
-    words: list[str] = []
-    for key, value in rest.items():
-        if value is None:
-            continue
-        text = value if isinstance(value, str) else _shown(value)
-        text = hide(text, secrets)
-        if "\n" in text.strip():
-            below += [f"    {escape(row)}" for row in text.strip().splitlines()]
-            continue
-        text = escape(text.strip("\n"))
-        if not text or _QUOTE.search(text):
-            text = '"' + text.replace('"', '\\"') + '"'
-        words.append(f"{_dim(escape(key) + '=', colour)}{text}")
+    words, below = _described(rest, colour, secrets)
     stamp = time.strftime("%H:%M:%S", time.localtime(now)) + f".{int(now * 1000) % 1000:03d}"
     name = f"\x1b[{_COLOURS[level]}m{level:<7}\x1b[0m" if colour else f"{level:<7}"
     head = f"{_dim(stamp, colour)} {name} {escape(str(role)):<10} {escape(hide(event, secrets))}"
     return "\n".join(["  ".join([head, *([" ".join(words)] if words else [])]), *below]) + "\n"
+
+
+def message(event: str, fields: Mapping[str, Any], secrets: Sequence[str] = ()) -> str:
+    """As `pretty`, for a journal that has time, level and pid of its own: `worker: worker gone  slot=default/0 cause=crashed`."""
+    rest = {key: value for key, value in fields.items() if key != "pid"}
+    role = rest.pop("role", "")
+    words, below = _described(rest, False, secrets)
+    head = f"{escape(str(role))}: {escape(hide(event, secrets))}"
+    return "\n".join(["  ".join([head, *([" ".join(words)] if words else [])]), *below])
+
+
+def text(value: Any, secrets: Sequence[str] = ()) -> str:
+    """One value alone, as text."""
+    return hide(value if isinstance(value, str) else _shown(value), secrets)
+
+
+def _described(fields: Mapping[str, Any], colour: bool, secrets: Sequence[str]) -> tuple[list[str], list[str]]:
+    """`key=value` words, and the lines below them of values that have several lines."""
+    below: list[str] = []
+    words: list[str] = []
+    for key, value in fields.items():
+        if value is None:
+            continue
+        shown = text(value, secrets)
+        if "\n" in shown.strip():
+            below += [f"    {escape(row)}" for row in shown.strip().splitlines()]
+            continue
+        shown = escape(shown.strip("\n"))
+        if not shown or _QUOTE.search(shown):
+            shown = '"' + shown.replace('"', '\\"') + '"'
+        words.append(f"{_dim(escape(key) + '=', colour)}{shown}")
+    return words, below
 
 
 def hide(text: str, secrets: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""One line an event, on standard error or in a file: pretty for people, JSON for machines. Every process of ours calls it.
+"""One line an event, on standard error, in a file or in the journal: pretty for people, JSON for machines. Every process of ours calls it.
 
 Not the standard library's logging, which handlers use: in processes that run other people's code `configure` leads that
 here as well (`supervisor.stdlog`), so that all lines look alike. Two rules shape this module. Importing it takes a few
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
-from supervisor import logformat
+from supervisor import journal, logformat
 from supervisor.logsink import Sink
 from supervisor.settings import Log
 
@@ -36,6 +36,7 @@ class _State:
     """What `configure` sets, for this process."""
 
     sink = Sink(None)
+    journal: journal.Journal | None = None
     threshold = LEVELS["info"]
     pretty = False
     colour = False
@@ -80,6 +81,10 @@ def configure(role: str, settings: Log, *, secrets: Iterable[str] = (), **contex
     _State.sink.close()
     sink = _State.sink = Sink(settings.file)
     _State.threshold = LEVELS[settings.level]
+    if _State.journal is not None:
+        _State.journal.close()
+    to_journal = settings.file is None and settings.format == "auto" and journal.on_standard_error(os.environ)
+    _State.journal = journal.Journal() if to_journal else None
     terminal = sink.is_terminal()
     _State.pretty = settings.format == "pretty" or (settings.format == "auto" and terminal)
     _State.colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -120,7 +125,9 @@ def write(level: str, role: str, event: str, fields: Mapping[str, Any]) -> None:
     try:
         now = time.time()
         line = {"role": role, **_State.context, **fields}
-        if _State.pretty:
+        if _State.journal is not None:
+            _State.journal.write(level, event, line, _State.secrets)
+        elif _State.pretty:
             text = logformat.pretty(now, level, event, line, colour=_State.colour, secrets=_State.secrets)
             _State.sink.write(text.encode("utf-8", "backslashreplace"))
         else:

@@ -156,7 +156,7 @@ class Master:
         self.keeper.want(wanted_roles(self._role_facts(now), self.generations, self.keeper.roles))
         roles_wake = self.keeper.keep(now, self.policy.grace_until)
         self._tell_steward()
-        self.report.make(self.desired, now, reloading=self.reload.going)
+        self.report.make(self.desired, now, reloading=self.reload.going, problem=self.reload.problem)
         self.wake_at = min(plan_wake, roles_wake)
 
     def _stalled(self, seconds: float, now: float) -> None:
@@ -400,7 +400,7 @@ class Master:
         return Facts(self.stage, self.desired, self.embedded, exporter_due)
 
     def _line(self) -> str:
-        return self.report.line(self.desired, reloading=self.reload.going)
+        return self.report.line(self.desired, reloading=self.reload.going, problem=self.reload.problem)
 
     def _tell_steward(self) -> None:
         """Everything a steward should know and was not told yet; by level, so a new one needs no code of its own."""

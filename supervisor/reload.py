@@ -22,7 +22,10 @@ MOST_SAID = 4000  # characters of an error that the dashboard is told; the log h
 
 @dataclass(slots=True)
 class Reload:
-    """`going`: between RELOADING and the READY that ends it. `status` gives the line that goes with that READY."""
+    """`going`: between RELOADING and the READY that ends it. `status` gives the line that goes with that READY.
+
+    `problem`: why the last reload changed nothing, in one line; empty if it did.
+    """
 
     generations: Generations
     load: Callable[[], Settings]
@@ -30,6 +33,7 @@ class Reload:
     log: Any
     status: Callable[[], str]
     going: bool = False
+    problem: str = ""
 
     def begin(self, desired: Desired, now: float) -> None:
         """Read the file and prepare the next generation; on any fault everything stays as it is."""
@@ -77,6 +81,7 @@ class Reload:
 
     def _end(self, result: str, desired: Desired, event: str, error: str = "", generation: int = 0) -> None:
         self.generations.results[result] += 1
+        self.problem = f"{event}: {_cause(error)}" if error else ""
         self.generations.ended = {"result": result, "at": time.time(), "error": error[-MOST_SAID:]}
         if error:
             self.log.error(event, generation=generation or desired.generation, error=error)
@@ -95,3 +100,9 @@ class Reload:
         if self.generations.candidate is not None:
             needed.add(self.generations.candidate)
         self.generations.forget_all_but(needed)
+
+
+def _cause(error: str) -> str:
+    """The line that tells most: a file's first fault, a traceback's last line."""
+    lines = [line.strip() for line in error.strip().splitlines() if line.strip()]
+    return lines[-1 if lines[0].startswith("Traceback") else 0][:200] if lines else ""

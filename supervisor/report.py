@@ -43,7 +43,7 @@ class Report:
     def wake_at(self) -> float:
         return self._next if self.notifier.watchdog_interval is None else min(self._next, self.next_ping)
 
-    def make(self, desired: Desired, now: float, *, reloading: bool) -> None:
+    def make(self, desired: Desired, now: float, *, reloading: bool, problem: str = "") -> None:
         """Ping the watchdog if that is due, and say what is new."""
         if self.notifier.watchdog_interval is not None and now >= self.next_ping:
             self.notifier.watchdog()
@@ -55,7 +55,7 @@ class Report:
             return
         self.changed, self._last, self._next = False, now, now + EVERY
         self._tell_exporter(desired, now)
-        line = self.line(desired, reloading=reloading)
+        line = self.line(desired, reloading=reloading, problem=problem)
         if first:
             self.announced = True
             self.notifier.ready(line)
@@ -65,8 +65,9 @@ class Report:
         self._line = line
         self._set_title(f"ready {fleet.ready(self.workers.slots.values())}/{status.size(desired)}")
 
-    def line(self, desired: Desired, *, reloading: bool) -> str:
-        return status.line(self.workers.slots.values(), desired, self.workers.joined(), reloading=reloading)
+    def line(self, desired: Desired, *, reloading: bool, problem: str = "") -> str:
+        slots, joined = self.workers.slots.values(), self.workers.joined()
+        return status.line(slots, desired, joined, reloading=reloading, problem=problem)
 
     def _is_first_ready(self, desired: Desired) -> bool:
         if self.announced or desired.stop is not Stop.RUN:

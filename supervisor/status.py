@@ -64,8 +64,8 @@ def size(desired: Desired) -> int:
     return sum(pool.processes for pool in desired.pools)
 
 
-def line(slots: Iterable[Slot], desired: Desired, joined: int, *, reloading: bool) -> str:
-    """One line for `systemctl status`: ready 4/4, generation 3."""
+def line(slots: Iterable[Slot], desired: Desired, joined: int, *, reloading: bool, problem: str = "") -> str:
+    """One line for `systemctl status`: ready 4/4, generation 3. `problem`: why the last reload changed nothing."""
     slots = list(slots)
     ready = fleet.ready(slots)
     parts = [f"ready {ready}/{size(desired)}", f"generation {desired.generation}"]
@@ -75,6 +75,8 @@ def line(slots: Iterable[Slot], desired: Desired, joined: int, *, reloading: boo
         parts.append("reloading")
     if desired.stop is not Stop.RUN:
         parts.append("draining" if desired.stop is Stop.DRAIN else "aborting")
+    if problem and not reloading:
+        parts.append(problem)
     return ", ".join(parts)
 
 
