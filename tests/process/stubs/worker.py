@@ -61,6 +61,7 @@ def _job(writer: Any, number: int, order: str, seen: list[int]) -> None:
     _note(f"running-{os.getpid()}", order)
     while ending != "done":
         if signal.SIGUSR1 in seen and writer.abort_word()[0] == number:
+            seen.remove(signal.SIGUSR1)
             _note(f"abort-{os.getpid()}", str(writer.abort_word()[1]))
             if ending == "obey":
                 return
