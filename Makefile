@@ -11,8 +11,9 @@ BIN := .venv/bin
 help:
 	@echo "make run | test | check | fmt | bench | clean"
 
+# On a terminal jqd is a job of its own (bash -m): Ctrl-C reaches it and not make, which would end with an error though jqd did not.
 run: .venv/.run
-	@exec $(BIN)/jqd -c config/jobqueue.yaml
+	@if [ -t 0 ]; then exec bash -mc '$(BIN)/jqd -c config/jobqueue.yaml; exit $$?'; else exec $(BIN)/jqd -c config/jobqueue.yaml; fi
 
 test: .venv/.dev
 	$(BIN)/pytest -q -n auto
