@@ -54,7 +54,7 @@ class Shutdown(Struct, frozen=True):
 
 
 class Log(Struct, frozen=True):
-    """`auto` is pretty on a terminal and JSON lines otherwise; `file=None` is standard error."""
+    """`auto` is pretty on a terminal, entries in systemd's journal, JSON lines otherwise; `file=None` is standard error."""
 
     format: Literal["auto", "pretty", "json"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"

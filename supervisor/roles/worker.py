@@ -120,7 +120,7 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     starttime = identity.start_time(pid) or 0
     name = str(identity.WorkerName(spec.host, spec.nonce, spec.pool, spec.index, spec.birth, pid, starttime))
     pool = next(p for p in settings.pools if p.name == spec.pool)
-    logs.configure("worker", settings.log, slot=spec.slot, pool=spec.pool, generation=spec.generation)
+    logs.configure("worker", settings.log, slot=f"{spec.pool}/{spec.index}", generation=spec.generation)
     log = logs.get_logger("worker")
     _be_nice(pool, log)
     writer = board.writer(spec.slot)
