@@ -163,6 +163,11 @@ class Scoreboard:
                 # Read after the numbers and written before them: of a row that says "idle" it is never too old.
                 return Glance(birth, *(*numbers, words[first + _BEAT // 8]))
 
+    def stamp(self, slot: int) -> tuple[int, int]:
+        """Differs from an earlier one if anything was written about jobs since: the cheapest look there is."""
+        first = _base(slot) // 8
+        return self._words[first], self._words[first + 1]
+
     def clear(self, slot: int) -> None:
         """Forget the slot's last process. For the master, before the slot is used again."""
         base = _base(slot)

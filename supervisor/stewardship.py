@@ -58,6 +58,7 @@ class Stewardship:
     on_late: Callable[[float], None]
     due: dict[str, int] = field(default_factory=dict)
     living: dict[str, list[str]] = field(default_factory=dict)
+    _empty: dict[int, tuple[int, int]] = field(default_factory=dict)
     _handed_back: dict[int, tuple[int, int]] = field(default_factory=dict)
     _suspects: dict[str, float] = field(default_factory=dict)
 
@@ -168,8 +169,12 @@ class Stewardship:
         """Free what is held behind jobs that run too long; True while anything is held at all (look again soon)."""
         held = False
         for slot in slots:
+            stamp = board.stamp(slot)
+            if stamp == self._empty.get(slot):
+                continue  # nothing was written since it was seen to hold nothing
             glance = board.glance(slot)
             if not glance.birth or not glance.held:
+                self._empty[slot] = stamp
                 continue
             held = True
             seen = (glance.birth, glance.trip)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from jobqueue.errors import JobQueueError, ServerRefused, Unavailable, UnsafeServer
+from jobqueue.errors import JobQueueError, ServerRefused, TlsFailed, Unavailable, UnsafeServer
 from jobqueue.redis.keys import host_key, queues_key
 from jobqueue.redis.session import Link
 from jobqueue.redis.wire import PENDING, Wire, wait_readable
@@ -70,6 +70,7 @@ class Steward:
         self.follow_ups: list[float] = []
         self.slots: tuple[int, ...] = ()
         self.code = 0
+        self.heard: set[int] = {self.channel.fileno()}  # descriptors that can be read
 
     # ------------------------------------------------------------------ the loop
 
@@ -78,7 +79,8 @@ class Steward:
         while not self.leaving:
             now = time.monotonic()
             self._speak(now)
-            self._listen(now)
+            if self.channel.fileno() in self.heard:
+                self._listen(now)
             if self.link is None and now >= self.retry_at:
                 self._connect(now)
             if self.duties is not None:
@@ -91,23 +93,32 @@ class Steward:
                 self._tell({"kind": "swept", "left": -1})
             if self.orphaned is not None:
                 self._outlive(now)
-            self._sleep()
+            if not self.leaving:
+                try:
+                    self.heard = self._sleep()
+                except (Unavailable, ServerRefused) as error:
+                    self._lost(error)
         return self.code
 
-    def _sleep(self) -> None:
-        if self.leaving:
-            return
+    def _sleep(self) -> set[int]:
+        """Until something is to be done; which descriptors can be read. Looking for work to hand back is all that a look wakes up for."""
         now = time.monotonic()
-        times = [self.at["alive"] + ALIVE - now]
+        moments = [self.at["alive"] + ALIVE, *self.follow_ups]
         fds = [] if self.orphaned is not None else [self.channel.fileno()]
         if self.duties is None:
-            times.append(self.retry_at - now)
-        else:
-            times += [self.at["look"] - now, self.at["sweep"] + SWEEP - now, self.duties.next_due(now)]
-            times += [at - now for at in self.follow_ups]
-            if self.alarm is not None:
-                fds.append(self.alarm.fileno())
-        wait_readable(fds, max(0.0, min(times)))
+            return wait_readable(fds, max(0.0, min(*moments, self.retry_at) - now))
+        moments += [self.at["sweep"] + SWEEP, now + self.duties.next_due(now)]
+        if self.alarm is not None:
+            fds.append(self.alarm.fileno())
+        until = min(moments)
+        while not (heard := wait_readable(fds, max(0.0, min(until, self.at["look"]) - now))):
+            now = time.monotonic()
+            if now >= until:
+                break
+            if now >= self.at["look"]:
+                held = self.duties.hand_back(self.board, self.slots, time.monotonic_ns())
+                self.at["look"] = now + (LOOK_BUSY if held else LOOK_IDLE)
+        return heard
 
     def _speak(self, now: float) -> None:
         if self.orphaned is None and now - self.at["alive"] >= ALIVE:
@@ -129,7 +140,9 @@ class Steward:
             match message.get("kind"):
                 case "died":
                     row = message.get("row")
-                    told = Told(message["seq"], message["worker"], message["cause"], message.get("detail", ""), row, now)
+                    told = Told(
+                        message["seq"], message["worker"], message["cause"], message.get("detail", ""), row, now
+                    )
                     self.deaths[told.seq] = told
                 case "registry":
                     self.policies.update(Registry.from_description(channels.read_memfd(fds[0])))
@@ -157,7 +170,9 @@ class Steward:
             self.alarm = self.link.dial()
             self._take_up(self.link, now)
         except (Unavailable, ServerRefused, UnsafeServer) as error:
-            hopeless = isinstance(error, UnsafeServer) or (isinstance(error, ServerRefused) and error.code in HOPELESS)
+            hopeless = isinstance(error, UnsafeServer | TlsFailed) or (
+                isinstance(error, ServerRefused) and error.code in HOPELESS
+            )
             if hopeless and not self.ready and self.orphaned is None:
                 self.code, self.leaving = roles.fail(self.channel, str(error)), True
                 return
@@ -236,11 +251,12 @@ class Steward:
         assert self.link is not None
         for told in list(self.deaths.values()):
             self._recover(duties, told)
-        self._hear_alarm(duties, now)
+        if self.alarm is not None and self.alarm.fileno() in self.heard:
+            self._hear_alarm(duties, now)
         duties.promote_due(now)
         if now >= self.at["look"]:
             held = duties.hand_back(self.board, self.slots, time.monotonic_ns())
-            self.at["look"] = now + (LOOK_BUSY if held else LOOK_IDLE)
+            self.at["look"] = time.monotonic() + (LOOK_BUSY if held else LOOK_IDLE)
         if self.follow_ups and now >= self.follow_ups[0]:
             self.follow_ups.pop(0)
             duties.return_next()
