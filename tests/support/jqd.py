@@ -65,10 +65,16 @@ def raw(body: bytes): note("raw", body.decode())
 class Jqd:
     """`python -m supervisor.cli -c jqd.yaml` in a folder of its own. `url`: its Redis."""
 
+    prefix: Sequence[str] = ()  # what to start it through
+
     def __init__(self, folder: Path, url: str, *, handlers: str = HANDLERS, start: bool = True, **config: Any) -> None:
         self.folder, self.url = folder, url
         (folder / "handlers.py").write_text(handlers)
         self.configure(**config)
+        self.environment: dict[str, str] = {}
+        """Variables of the process beside the inherited ones."""
+        self.launcher: tuple[str, ...] = ()
+        """Program in front of the interpreter, as in `("unshare", "--pid", "--fork")`."""
         self.process: subprocess.Popen[bytes] | None = None
         if start:
             self.start()
@@ -92,13 +98,15 @@ class Jqd:
         (self.folder / "jqd.new").rename(path)
 
     def start(self, *args: str, wait: bool = True) -> None:
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "REDIS_URL", "JQ_REDIS_ADDR")}
-        environment["PYTHONPATH"] = str(ROOT)
+        environment = {
+            k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "REDIS_URL", "JQ_REDIS_ADDR")
+        }
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *self.extra_path])
         with (self.folder / "log").open("ab") as log:
             self.log_start = log.tell()
             self.process = subprocess.Popen(
-                [sys.executable, *os.environ.get("JQD_TEST_RUN", "-m supervisor.cli -c").split(), "jqd.yaml", *args],
-                cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                [*self.launcher, sys.executable, *os.environ.get("JQD_TEST_RUN", "-m supervisor.cli -c").split(), "jqd.yaml", *args],
+                cwd=self.folder, env=environment | self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         if wait:
             self.wait_ready()
