@@ -163,6 +163,11 @@ class Scoreboard:
                 # Read after the numbers and written before them: of a row that says "idle" it is never too old.
                 return Glance(birth, *(*numbers, words[first + _BEAT // 8]))
 
+    def lived_in(self) -> list[int]:
+        """Slots whose row was written by somebody, alive or not: in one look, for those who would else read all rows."""
+        births = self._words[ROW_BYTES // 8 :: ROW_BYTES // 8].tolist()
+        return [slot for slot, birth in enumerate(births) if birth]
+
     def stamp(self, slot: int) -> tuple[int, int]:
         """Differs from an earlier one if anything was written about jobs since: the cheapest look there is."""
         first = _base(slot) // 8

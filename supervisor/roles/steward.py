@@ -28,7 +28,7 @@ from supervisor import channel as channels
 from supervisor.channel import ChannelClosed, Message
 from supervisor.metrics import StewardMetrics
 from supervisor.recovery import Told
-from supervisor.scoreboard import ROWS, Row, Scoreboard
+from supervisor.scoreboard import Row, Scoreboard
 from supervisor.settings import Settings, decode
 from supervisor.stewardship import Clock, Stewardship
 
@@ -299,7 +299,7 @@ class Steward:
 
     def _sweep(self, duties: Stewardship, now: float) -> None:
         self.at["sweep"] = now
-        self.slots = tuple(slot for slot in range(ROWS) if self.board.glance(slot).birth)
+        self.slots = tuple(self.board.lived_in())
         known = {told.worker for told in self.deaths.values()}
         for told in duties.sweep(now, self._row_of, master_gone=self.orphaned is not None):
             if told.worker not in known:
@@ -309,9 +309,8 @@ class Steward:
         return next((row for row in self._rows() if row.worker_id == worker), None)
 
     def _rows(self) -> Iterator[Row]:
-        for slot in range(ROWS):
-            if self.board.glance(slot).birth:
-                yield self.board.read(slot)
+        for slot in self.board.lived_in():
+            yield self.board.read(slot)
 
     def _snapshot(self, link: Link) -> None:
         """What this host does, for dashboards: a string that expires by itself."""
