@@ -69,7 +69,7 @@ class Parking:
             self._check(now)
             waiting = {p.wire.fileno(): p for p in self._parked.values() if p.asked is not None}
             ready = wait_readable([wakeup_fd, *waiting], max(0.0, min(end - now, BLOCK + PATIENCE)))
-            woken = any([self._answered(waiting[fd], again=True) for fd in ready if fd in waiting])
+            woken = any([self._answered(waiting[fd], again=True) for fd in ready if fd in waiting])  # noqa: C419 - every one is read
             if wakeup_fd in ready or time.monotonic() >= end:
                 break
         self._end_parked()
@@ -116,7 +116,7 @@ class Parking:
         """
         moved, start = False, time.monotonic()
         while left := [p for p in self._parked.values() if p.asked is not None]:
-            moved = any([self._answered(p, again=False) for p in left]) or moved
+            moved = any([self._answered(p, again=False) for p in left]) or moved  # noqa: C419 - every one is read
             left = [p for p in left if p.asked is not None]
             if not left:
                 break
