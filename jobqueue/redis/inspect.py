@@ -179,7 +179,7 @@ def _whole(text: bytes) -> int:
 
 def _read(reports: Sequence[bytes]) -> list[Mapping[str, Any]]:
     """What hosts say of themselves: `{"workers": [{"worker": id, …}, …], …}`; other shapes are not ours."""
-    found = []
+    found: list[Mapping[str, Any]] = []
     for report in reports:
         try:
             said = msgspec.json.decode(report)

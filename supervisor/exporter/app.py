@@ -7,7 +7,6 @@ for Redis on the event loop; /livez does not ask it at all. Errors are JSON; ans
 from __future__ import annotations
 
 import asyncio
-import hmac
 import platform
 import time
 from collections.abc import Awaitable, Callable
@@ -21,8 +20,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from supervisor.exporter import page, readings
+from supervisor.exporter import page, readings, stream
+from supervisor.exporter.api import Api
 from supervisor.exporter.hosts import Hosts
+from supervisor.exporter.live import Live
 from supervisor.exporter.probe import Probe
 from supervisor.exporter.watch import Watch
 from supervisor.metrics import Exposition
@@ -40,9 +41,9 @@ _HEADERS = [
 class Exporter:
     """The handlers, with what they look at."""
 
-    def __init__(self, watch: Watch, probe: Probe, exposition: Exposition, token: str, version: str) -> None:
-        self._watch, self._probe, self._exposition = watch, probe, exposition
-        self._token, self._build = token, (version, platform.python_version())
+    def __init__(self, watch: Watch, probe: Probe, exposition: Exposition, version: str, live: Live, api: Api) -> None:
+        self._watch, self._probe, self._exposition, self.live, self._api = watch, probe, exposition, live, api
+        self._build = (version, platform.python_version())
         self._thread = ThreadPoolExecutor(1, "scrape")
         self._scraping = asyncio.Lock()
         self._scrapes: dict[str, tuple[float, bytes, str]] = {}
@@ -55,7 +56,10 @@ class Exporter:
             Route("/healthz", self.healthz),
             Route("/readyz", self.healthz),
             Route("/stats", self.stats),
-            Route("/api/{action:path}", self.api, methods=["POST"]),
+            Route("/api/live", self.follow),
+            Route("/api/jobs", self._api.jobs),
+            Route("/api/job", self._api.job),
+            Route("/api/{action:path}", self._api.act, methods=["POST"]),
         ]
         app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _broken})
         app.router.redirect_slashes = False  # a redirect would repeat the client's Host header
@@ -100,19 +104,11 @@ class Exporter:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._exposition.render, looked_up, watch.alive(), accept)
 
-    async def api(self, request: Request) -> Response:
-        """Operator actions: none yet, but the door is already locked."""
-        if not self._token:
-            return _error(404, "operator actions are off: set http.token to switch them on")
-        origin = request.headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-            return _error(403, "operator actions are not taken from other origins")
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token.encode()):
-            return _error(
-                401, "needs Authorization: Bearer with the token in http.token", {"www-authenticate": "Bearer"}
-            )
-        return _error(404, "no such action")
+    async def follow(self, _: Request) -> Response:
+        """Server-sent events for the dashboard."""
+        if self.live.watchers >= stream.MOST:
+            return _error(503, f"{stream.MOST} watch already: close one of the pages", {"retry-after": "10"})
+        return stream.Stream(self.live)  # type: ignore[return-value]  # an ASGI application, as a Response is
 
 
 class _Guard:

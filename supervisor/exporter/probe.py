@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from msgspec import structs
@@ -19,6 +19,8 @@ from supervisor.settings import Settings
 
 KEEP = 1.0
 """Seconds an answer is good for."""
+HEALTH_KEEP = 4.0
+"""Seconds for which INFO is not asked again."""
 PATIENCE = 1.5
 """Seconds anybody waits for one; a Redis slower than this counts as down."""
 IMPORTS = 10.0
@@ -27,11 +29,14 @@ IMPORTS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`stats` as `jobqueue.redis.inspect` gives them, or else why there are none. `at`: monotonic seconds."""
+    """`stats` as `jobqueue.redis.inspect` gives them, or else why there are none. `at`: monotonic seconds. `health`: of the server,
+    a few seconds old at most."""
 
     at: float
     stats: dict[str, Any] | None
     error: str | None
+    hosts: list[dict[str, Any]] = field(default_factory=list)
+    health: dict[str, Any] | None = None
 
 
 class Probe:
@@ -42,9 +47,11 @@ class Probe:
         self._settings = structs.replace(settings, redis=structs.replace(settings.redis, **timeouts))
         self._thread = ThreadPoolExecutor(1, "redis")
         self._inspector: Any = None
+        self._ask_health: Any = None
         self._asked = 0.0
         self._running: asyncio.Future[Answer] | None = None
         self._last: Answer | None = None
+        self._health: tuple[float, dict[str, Any]] = -HEALTH_KEEP, {}
 
     async def answer(self) -> Answer:
         """The last answer if it is fresh, else a new one; an error after 1.5 s of waiting. Never raises."""
@@ -71,16 +78,23 @@ class Probe:
         """In the thread. Every failure is an answer: a scrape goes on without Redis."""
         try:
             if self._inspector is None:
-                self._inspector = _inspector(self._settings)
+                from jobqueue.redis.health import health
+
+                self._inspector, self._ask_health = inspector(self._settings), health
                 self._asked = time.monotonic()  # the imports are over: only now Redis can be slow
-            return Answer(time.monotonic(), self._inspector.stats(), None)
+            found = self._inspector.snapshot()
+            at = time.monotonic()
+            if at - self._health[0] > HEALTH_KEEP:
+                self._health = at, self._ask_health(self._inspector.server)
+            return Answer(at, found.plain(), None, [asdict(host) for host in found.hosts], self._health[1])
         except JobQueueError as error:
             return Answer(time.monotonic(), None, str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, it must not end the scrape; its text may hold a password
             return Answer(time.monotonic(), None, f"Redis could not be asked: {type(error).__name__}")
 
 
-def _inspector(settings: Settings) -> Any:
+def inspector(settings: Settings) -> Any:
+    """One for the queues of these settings."""
     from jobqueue.redis.inspect import Inspector
 
     # Queues that pools serve are shown from the start, also those that nobody has put anything into yet.

@@ -19,6 +19,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from supervisor.exporter.stream import MARK
+
 LONGEST: Final = 15.0
 """Seconds from a connection's start, or its last answer, to the next complete answer."""
 MOST: Final = 200
@@ -97,7 +99,14 @@ class _Connection(H11Protocol):
         super().connection_made(transport)
         self.since = self.loop.time()
         if len(self.connections) > MOST:
-            min((other for other in self.connections if isinstance(other, _Connection)), key=_age).transport.abort()
+            # One that streams has no age: those are few, and counted elsewhere.
+            others = [other for other in self.connections if isinstance(other, _Connection) and not other.streams()]
+            min(others, key=_age, default=self).transport.abort()
+
+    def streams(self) -> bool:
+        """Its answer is meant to have no end."""
+        cycle: Any = self.cycle  # None before the first request, whatever uvicorn says of its type
+        return cycle is not None and MARK in self.scope and not cycle.response_complete
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -141,5 +150,5 @@ class Server(uvicorn.Server):
         """End connections that have waited for too long. Called once a second."""
         oldest = asyncio.get_running_loop().time() - LONGEST
         for connection in list(self.server_state.connections):
-            if isinstance(connection, _Connection) and connection.since < oldest:
+            if isinstance(connection, _Connection) and connection.since < oldest and not connection.streams():
                 connection.transport.abort()

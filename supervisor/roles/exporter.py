@@ -12,7 +12,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
-from supervisor import roles, settings
+from supervisor import logs, roles, settings
 from supervisor.channel import Channel, ChannelClosed
 from supervisor.metrics_dir import VARIABLE
 from supervisor.scoreboard import Scoreboard
@@ -42,6 +42,7 @@ async def _run(start: roles.Start) -> int:
     from supervisor.exporter.watch import Watch
 
     config = settings.decode(start.settings)
+    logs.configure("exporter", config.log, secrets=[config.http.token], generation=start.generation)
     watch, stop = Watch(config, Scoreboard.open(start.board_fd)), asyncio.Event()
     asyncio.get_running_loop().add_reader(start.channel.fileno(), _attend, start.channel, watch, stop)
     beating = asyncio.create_task(_beat(start.channel))
@@ -54,7 +55,7 @@ async def _run(start: roles.Start) -> int:
         return roles.fail(start.channel, str(error))
     if sock is None:
         return 0
-    exporter = _exporter(config, watch)
+    exporter = _exporter(config, watch, start)
     server = Server(exporter.app(_hosts(config, host)))
     serving = asyncio.create_task(server.serve([sock]))
     while not (server.started or serving.done()):
@@ -62,8 +63,9 @@ async def _run(start: roles.Start) -> int:
     roles.set_title(f"jqd: exporter {address(sock)}")
     _say(start.channel, {"kind": "ready", "listen": address(sock)})
     looking = asyncio.create_task(_look(watch, server, exporter))
+    living = asyncio.create_task(exporter.live.run())
     stopping = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([stopping, serving, beating, looking], return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait([stopping, serving, beating, looking, living], return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()  # raises what ended it: a bug
     server.should_exit = True
@@ -71,14 +73,25 @@ async def _run(start: roles.Start) -> int:
     return 0 if stopping in done else roles.EXIT_BUG
 
 
-def _exporter(config: settings.Settings, watch: Watch) -> Exporter:
+def _exporter(config: settings.Settings, watch: Watch, start: roles.Start) -> Exporter:
     import jobqueue
+    from supervisor.exporter.api import Api
     from supervisor.exporter.app import Exporter
+    from supervisor.exporter.desk import Desk
+    from supervisor.exporter.live import Live
     from supervisor.exporter.probe import Probe
     from supervisor.metrics import Exposition
 
-    version = str(getattr(jobqueue, "__version__", "unknown"))
-    return Exporter(watch, Probe(config), Exposition(os.environ.get(VARIABLE, "")), config.http.token, version)
+    version, probe = str(getattr(jobqueue, "__version__", "unknown")), Probe(config)
+    about = {
+        "version": version,
+        "hostname": os.uname().nodename,
+        "host": start.host,
+        "actions": bool(config.http.token),
+    }
+    live = Live(watch, probe, f"{start.host}.{start.nonce}", about)
+    api = Api(Desk(config), config.http.token)
+    return Exporter(watch, probe, Exposition(os.environ.get(VARIABLE, "")), version, live, api)
 
 
 def _hosts(config: settings.Settings, host: str) -> Any:

@@ -67,14 +67,14 @@ class Jqd:
 
     prefix: Sequence[str] = ()  # what to start it through
 
+    extra_path: tuple[str, ...] = ()  # folders on the PYTHONPATH of all its processes
+
     def __init__(self, folder: Path, url: str, *, handlers: str = HANDLERS, start: bool = True, **config: Any) -> None:
         self.folder, self.url = folder, url
         (folder / "handlers.py").write_text(handlers)
         self.configure(**config)
         self.environment: dict[str, str] = {}
         """Variables of the process beside the inherited ones."""
-        self.launcher: tuple[str, ...] = ()
-        """Program in front of the interpreter, as in `("unshare", "--pid", "--fork")`."""
         self.process: subprocess.Popen[bytes] | None = None
         if start:
             self.start()
@@ -105,7 +105,7 @@ class Jqd:
         with (self.folder / "log").open("ab") as log:
             self.log_start = log.tell()
             self.process = subprocess.Popen(
-                [*self.launcher, sys.executable, *os.environ.get("JQD_TEST_RUN", "-m supervisor.cli -c").split(), "jqd.yaml", *args],
+                [*self.prefix, sys.executable, *os.environ.get("JQD_TEST_RUN", "-m supervisor.cli -c").split(), "jqd.yaml", *args],
                 cwd=self.folder, env=environment | self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         if wait:
