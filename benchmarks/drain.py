@@ -30,7 +30,13 @@ def fill(client: Any, n: int) -> None:
     """`n` envelopes as `enqueue_many` writes them."""
     now = int(time.time() * 1000)
     for first in range(0, n, 5000):
-        client.lpush("jq:{default}:pending", *(b'{"type":"noop","id":"%s","enqueued_at":%d}' % (codec.new_id().encode(), now) for _ in range(min(5000, n - first))))
+        client.lpush(
+            "jq:{default}:pending",
+            *(
+                b'{"type":"noop","id":"%s","enqueued_at":%d}' % (codec.new_id().encode(), now)
+                for _ in range(min(5000, n - first))
+            ),
+        )
 
 
 def drain(client: Any, n: int) -> float:
@@ -70,7 +76,9 @@ def main() -> None:
         one = Jqd(Path(folder), url, pools=[pool])
         try:
             figures = [drain(client, args.jobs) for _ in range(args.rounds)]
-            print(f"{statistics.median(figures):,.0f} jobs/s  (rounds: {', '.join(f'{f:,.0f}' for f in figures)})  claim_max {args.claim_max}, {'tcp' if args.tcp else 'unix'}, {args.server}")
+            rounds = ", ".join(f"{figure:,.0f}" for figure in figures)
+            where = f"claim_max {args.claim_max}, {'tcp' if args.tcp else 'unix'}, {args.server}"
+            print(f"{statistics.median(figures):,.0f} jobs/s  (rounds: {rounds})  {where}")
             if one.stop() != 0:
                 print(one.tail())
         finally:

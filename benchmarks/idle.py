@@ -1,6 +1,6 @@
 """What an idle jqd costs: CPU of the whole tree, commands a second at Redis, memory of each further worker.
 
-    python -m benchmarks.idle [--seconds 60] [--workers 4]
+python -m benchmarks.idle [--seconds 60] [--workers 4]
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ def main() -> None:
         server = Server(binary, Path(folder), "--appendonly", "yes")
         client = server.client()
         queues = ["critical", "default", "low"]
-        one = Jqd(Path(folder), server.url, pools=[{"name": "default", "processes": args.workers, "queues": queues}], http={"listen": "127.0.0.1:0"})
+        one = Jqd(
+            Path(folder),
+            server.url,
+            pools=[{"name": "default", "processes": args.workers, "queues": queues}],
+            http={"listen": "127.0.0.1:0"},
+        )
         try:
             time.sleep(3)
             tree = [psutil.Process(one.pid), *one.children()]
@@ -40,16 +45,21 @@ def main() -> None:
             time.sleep(args.seconds)
             rows = [(cpu([p]) - before[p.pid], " ".join(p.cmdline())) for p in tree]
             after = client.info("stats")["total_commands_processed"]
-            print(f"CPU of the tree: {sum(r[0] for r in rows) / args.seconds * 100:.2f} % of one core over {args.seconds:g} s")
+            print(
+                f"CPU of the tree: {sum(r[0] for r in rows) / args.seconds * 100:.2f} % of one core over {args.seconds:g} s"
+            )
             for used, title in sorted(rows, reverse=True):
                 print(f"  {used / args.seconds * 100:6.2f} %  {title}")
-            print(f"commands at Redis: {(after - commands) / args.seconds:.1f} a second ({args.workers} workers, {len(queues)} queues)")
+            print(
+                f"commands at Redis: {(after - commands) / args.seconds:.1f} a second ({args.workers} workers, {len(queues)} queues)"
+            )
             for name, info in client.info("commandstats").items():
                 calls = info["calls"] - by_command.get(name, 0)
                 if calls > args.seconds / 10:
                     print(f"  {calls / args.seconds:6.2f} /s  {name.removeprefix('cmdstat_')}")
             uss = [p.memory_full_info() for p, _ in one.titled("worker")]
-            print(f"memory of a worker: USS {max(m.uss for m in uss) / 2**20:.1f} MiB, PSS {max(m.pss for m in uss) / 2**20:.1f} MiB, RSS {max(m.rss for m in uss) / 2**20:.1f} MiB")
+            for kind in ("uss", "pss", "rss"):
+                print(f"memory of a worker: {kind.upper()} {max(getattr(m, kind) for m in uss) / 2**20:.1f} MiB")
             one.stop()
         finally:
             one.close()

@@ -2,8 +2,9 @@
 
     python -m benchmarks.recovery [--times 100] [--all 10]
 
-Starts a jqd of its own on a Redis of its own with `appendonly yes`. The handler writes a time when it starts; the figure is that time minus the
-time of the kill, both on the same monotonic clock. Prints median, p99 and maximum in milliseconds.
+Starts a jqd of its own on a Redis of its own with `appendonly yes`. The handler writes a time when it starts; the
+figure is that time minus the time of the kill, both on the same monotonic clock. Prints median, p99 and maximum in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def wait_idle(one: Jqd) -> None:
 
 
 def restart(one: Jqd, client: object, number: int) -> float:
-    """Milliseconds from the start of a new jqd to the moment when all jobs that ran when everything was killed run again."""
+    """Milliseconds from the start of a new jqd to the moment when all jobs that ran when everything was killed run
+    again."""
     names = [f"all{number}-{i}" for i in range(4)]
     wait_idle(one)
     push(client, *(job("sleep", {"name": name, "seconds": 3.0}) for name in names))  # type: ignore[arg-type]

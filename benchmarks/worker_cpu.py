@@ -51,7 +51,16 @@ class Plenty:
         return Reconciled(0, {})
 
     def settle(
-        self, worker: str, trip: int, applied: int, home: str, done: Sequence[Settlement], keep: int, order: Sequence[str], want: int, return_next: bool
+        self,
+        worker: str,
+        trip: int,
+        applied: int,
+        home: str,
+        done: Sequence[Settlement],
+        keep: int,
+        order: Sequence[str],
+        want: int,
+        return_next: bool,
     ) -> Claim:
         self.left -= 1
         if self.left <= 0:

@@ -1,8 +1,8 @@
 """What a worker holds and what it knows to be written: the numbers behind its trips. No I/O, no clock.
 
-A trip is one call of `settle`. Its reply may be lost; then `reconcile` tells what became of it, and everything is matched by count: the
-worker's list is exactly the finished jobs it has not settled (the oldest), then those it holds. By value would be wrong, payloads may be equal.
-Called by `jobqueue.worker`. Proofs and faults: docs/protocol.md.
+A trip is one call of `settle`. Its reply may be lost; then `reconcile` tells what became of it, and everything is
+matched by count: the worker's list is exactly the finished jobs it has not settled (the oldest), then those it holds.
+By value would be wrong, payloads may be equal. Called by `jobqueue.worker`. Proofs and faults: docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ class Confused(Exception):
 
 @dataclass(slots=True)
 class Account:
-    """`number`: last trip number used. `applied`: last one known to be carried out. `home`: the queue of all it holds. `done`: finished,
-    not settled, oldest first. `held`: claimed, not started, in running order. `unanswered`: a trip without a reply, 0 if none."""
+    """`number`: last trip number used. `applied`: last one known to be carried out. `home`: the queue of all it
+    holds. `done`: finished, not settled, oldest first. `held`: claimed, not started, in running order. `unanswered`:
+    a trip without a reply, 0 if none."""
 
     home: str
     number: int = 0
@@ -63,8 +64,9 @@ class Account:
     def reconcile(self, found: Reconciled) -> int:
         """Take over what the server says after a lost reply; returns how many settlements are lost. Raises Confused.
 
-        A server that knows less than it once confirmed has lost writes (a failover): what was finished is unknown to it and waits in its
-        queue again; what it still shows as ours was finished once and is run again, which at-least-once allows and losing it would not.
+        A server that knows less than it once confirmed has lost writes (a failover): what was finished is unknown to
+        it and waits in its queue again; what it still shows as ours was finished once and is run again, which
+        at-least-once allows and losing it would not.
         """
         lost = 0
         if found.applied < self.applied:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from jobqueue.job import Envelope, Job
 from jobqueue.handlers import Handler, Registry
+from jobqueue.job import Envelope, Job
 from jobqueue.retry import Policy, policy_for, time_limit_for
 from jobqueue.settings import QueueSettings
 

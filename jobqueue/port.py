@@ -1,8 +1,10 @@
-"""The queue port: the verbs by which jobs move, as Protocols. Two implementations: `jobqueue.memory` (plain dicts) and
-`jobqueue.redis.queue` (one Lua script a verb). The conformance suite in tests/queue holds both to the same promises.
+"""The queue port: the verbs by which jobs move, as Protocols. Two implementations: `jobqueue.memory` (plain dicts)
+and `jobqueue.redis.queue` (one Lua script a verb). The conformance suite in tests/queue holds both to the same
+promises.
 
-Vocabulary and guards: docs/protocol.md. Elements are the bytes that lie in Redis. All times are ms of the server's clock. A *trip* is one call
-of `settle`; trips of a worker are numbered 1, 2, 3 … and a reconcile takes a number of its own from the same sequence.
+Vocabulary and guards: docs/protocol.md. Elements are the bytes that lie in Redis. All times are ms of the server's
+clock. A *trip* is one call of `settle`; trips of a worker are numbered 1, 2, 3 … and a reconcile takes a number of
+its own from the same sequence.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from jobqueue.outcome import Ack, Disposition
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """One job on its way in. `delay_ms` > 0: not before then. `due_ms` > 0: an absolute time instead. `unique`: at most one live job
-    holds that key. `deduplicate`: the id was given by the producer, so the same id again within an hour is the same enqueue."""
+    """One job on its way in. `delay_ms` > 0: not before then. `due_ms` > 0: an absolute time instead. `unique`: at
+    most one live job holds that key. `deduplicate`: the id was given by the producer, so the same id again within an
+    hour is the same enqueue."""
 
     queue: str
     id: str
@@ -39,7 +42,8 @@ class Enqueued:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What to do with one finished job. `element`: the bytes it was claimed as. `unique`: the key it may hold; freed where due."""
+    """What to do with one finished job. `element`: the bytes it was claimed as. `unique`: the key it may hold; freed
+    where due."""
 
     disposition: Disposition
     element: bytes
@@ -52,10 +56,10 @@ PLAIN = Settlement(Ack(), b"")
 
 
 class Claim(NamedTuple):
-    """Answer of a trip. `length`: entries of the home queue's processing list after settling and handing back, before claiming.
-    `jobs`: newly claimed, in running order, all from `queue`. `lost`: settlements whose job was not in the list any more.
-    `paused`: queues named in the order that are paused. `broken`: those whose ready list is a key of another type.
-    `cancelled`: some id is marked as cancelled in `queue`."""
+    """Answer of a trip. `length`: entries of the home queue's processing list after settling and handing back, before
+    claiming. `jobs`: newly claimed, in running order, all from `queue`. `lost`: settlements whose job was not in the
+    list any more. `paused`: queues named in the order that are paused. `broken`: those whose ready list is a key of
+    another type. `cancelled`: some id is marked as cancelled in `queue`."""
 
     length: int
     queue: str
@@ -69,7 +73,8 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """`applied`: the last trip that was carried out. `lists`: queue → what the worker's processing list holds, oldest first."""
+    """`applied`: the last trip that was carried out. `lists`: queue → what the worker's processing list holds, oldest
+    first."""
 
     applied: int
     lists: Mapping[str, Sequence[bytes]]
@@ -79,7 +84,8 @@ class ProducerPort(Protocol):
     """What a producer needs."""
 
     def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued | Exception]:
-        """Put jobs in, answered one by one in order; a refused one's place holds QueueFull (or ServerRefused), the others are in."""
+        """Put jobs in, answered one by one in order; a refused one's place holds QueueFull (or ServerRefused), the
+        others are in."""
 
     def register(self, queues: Sequence[str]) -> None:
         """Make the queues known to dashboards. Idempotent."""
@@ -106,11 +112,12 @@ class WorkerPort(Protocol):
         want: int,
         return_next: bool,
     ) -> Claim:
-        """One trip. Settles `done`: the oldest len(done) entries of the worker's list of queue `home`, oldest first. Then keeps `keep`
-        entries and hands all newer ones back to the front of `home`, in order. Then, if the worker now holds nothing (keep == 0) and want > 0,
-        claims up to `want` jobs from the first queue in `order` that has any and is not paused. `return_next`: what is left in each
-        queue's `next` goes back to its ready list. `applied` is the last trip the worker knows to be carried out: if the server's
-        differs, Stale. Every queue the worker joined must be in `order` (that is what bars late trips)."""
+        """One trip. Settles `done`: the oldest len(done) entries of the worker's list of queue `home`, oldest first.
+        Then keeps `keep` entries and hands all newer ones back to the front of `home`, in order. Then, if the worker
+        now holds nothing (keep == 0) and want > 0, claims up to `want` jobs from the first queue in `order` that has
+        any and is not paused. `return_next`: what is left in each queue's `next` goes back to its ready list.
+        `applied` is the last trip the worker knows to be carried out: if the server's differs, Stale. Every queue the
+        worker joined must be in `order` (that is what bars late trips)."""
 
     def reconcile(self, worker: str, bar: int, queues: Sequence[str]) -> Reconciled:
         """Refuse every trip numbered <= bar from now on, and tell what is."""
@@ -129,19 +136,21 @@ class StewardPort(Protocol):
         """worker → end of its lease, and the server's time, both ms."""
 
     def fence(self, worker: str, queue: str) -> tuple[int, list[bytes]]:
-        """Bar a dead worker from every further trip, then tell its last applied one (-1 if unknown) and its list, oldest first. Can be
-        repeated with the same answer until `recover` is through."""
+        """Bar a dead worker from every further trip, then tell its last applied one (-1 if unknown) and its list,
+        oldest first. Can be repeated with the same answer until `recover` is through."""
 
     def recover(self, worker: str, queue: str, done: Sequence[Settlement], counter: str) -> int:
-        """Carry out each settlement whose element is in its list; forget the worker when the list is empty.
-        Requeues go to the front such that their order is kept (`done` is oldest first). Returns how many entries are left (more
-        than 0: call again with what `fence` says now). `counter` of the stats grows by the number carried out."""
+        """Carry out each settlement whose element is in its list; forget the worker when the list is empty. Requeues
+        go to the front such that their order is kept (`done` is oldest first). Returns how many entries are left
+        (more than 0: call again with what `fence` says now). `counter` of the stats grows by the number carried out."""
 
     def hand_back(self, worker: str, queue: str, trip: int, keep: int) -> int:
-        """Move all but the `keep` oldest entries of a live worker's list to the front of the queue; -1 if it made another trip."""
+        """Move all but the `keep` oldest entries of a live worker's list to the front of the queue; -1 if it made
+        another trip."""
 
     def promote(self, queue: str, limit: int = 1000) -> tuple[int, int, int]:
-        """(moved, next due time or 0, server time). Due members of `scheduled` go to the head of the ready list, earliest first."""
+        """(moved, next due time or 0, server time). Due members of `scheduled` go to the head of the ready list,
+        earliest first."""
 
     def beat(self, queue: str, workers: Sequence[str], lease_ms: int) -> int:
         """Renew leases of those that are still registered; returns how many were."""

@@ -1,8 +1,9 @@
 """The worker: claim, execute, settle, for ever. Knows neither Redis nor processes; both come in as small protocols.
 
-One loop, one thread, one job at a time. Settling and claiming are one *trip*. Finished jobs are settled at the end of a batch, when the claim
-budget has passed since the last trip, or before a job that is not known to be short; such a trip hands back what is held, so that nothing ever
-waits behind a long job. After any error of the connection nothing is known: a new session reconciles before anything else.
+One loop, one thread, one job at a time. Settling and claiming are one *trip*. Finished jobs are settled at the end of
+a batch, when the claim budget has passed since the last trip, or before a job that is not known to be short; such a
+trip hands back what is held, so that nothing ever waits behind a long job. After any error of the connection nothing
+is known: a new session reconciles before anything else.
 """
 
 from __future__ import annotations
@@ -51,7 +52,15 @@ class Board(Protocol):
     def ready(self, flag: bool) -> None: ...
     def claimed(self, trip: int, held: int, queue: bytes) -> None: ...
     def start(
-        self, number: int, started: int, held: int, start_ns: int, soft_ns: int, hard_ns: int, job_id: bytes, type_: bytes
+        self,
+        number: int,
+        started: int,
+        held: int,
+        start_ns: int,
+        soft_ns: int,
+        hard_ns: int,
+        job_id: bytes,
+        type_: bytes,
     ) -> None: ...
     def idle(self, done: int, busy_ns: int) -> None: ...
 
@@ -59,7 +68,9 @@ class Board(Protocol):
 class Meter(Protocol):
     """Who counts."""
 
-    def ran(self, queue: str, type_: str, how: Literal["processed", "retried", "failed"], seconds: Sequence[float]) -> None: ...
+    def ran(
+        self, queue: str, type_: str, how: Literal["processed", "retried", "failed"], seconds: Sequence[float]
+    ) -> None: ...
     def waited(self, queue: str, seconds: Sequence[float]) -> None: ...
     def lost(self, queue: str, n: int) -> None: ...
     def flush(self) -> None: ...
@@ -68,8 +79,9 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a worker lives among. `connect` opens a session or raises; `pause` sleeps that many seconds or until told to stop; `log(event, fields)`;
-    `title` shows what runs; `recycle_due(done)` says whether to leave after this batch; `turn` is called on each turn of the loop, between jobs."""
+    """What a worker lives among. `connect` opens a session or raises; `pause` sleeps that many seconds or until told
+    to stop; `log(event, fields)`; `title` shows what runs; `recycle_due(done)` says whether to leave after this
+    batch; `turn` is called on each turn of the loop, between jobs."""
 
     connect: Callable[[], Session]
     pause: Callable[[float], None]
@@ -85,7 +97,13 @@ class Worker:
     """`queues` in claiming order; with `weights` the order is drawn anew for each trip."""
 
     def __init__(
-        self, name: str, queues: Sequence[str], weights: Sequence[int] | None, kinds: Kinds, around: Surroundings, rng: random.Random
+        self,
+        name: str,
+        queues: Sequence[str],
+        weights: Sequence[int] | None,
+        kinds: Kinds,
+        around: Surroundings,
+        rng: random.Random,
     ) -> None:
         self.name, self.queues, self.weights = name, tuple(queues), weights
         self.kinds, self.around, self.rng = kinds, around, rng
@@ -202,11 +220,14 @@ class Worker:
             )
         except Stale:
             self._reconcile(session)
-            return self._trip(session, want=want, return_next=return_next)
+            self._trip(session, want=want, return_next=return_next)
+            return
         if claim.lost:
             self.around.meter.lost(account.home, claim.lost)
         if claim.broken - (self._last.broken if self._last else frozenset()):
-            self.around.log("queue_broken", {"queues": sorted(claim.broken), "cause": "its ready list is a key of another type"})
+            self.around.log(
+                "queue_broken", {"queues": sorted(claim.broken), "cause": "its ready list is a key of another type"}
+            )
         account.arrive(claim)
         self._last, self._now_ms = claim, claim.now_ms
         self._since = time.monotonic_ns()
@@ -216,7 +237,8 @@ class Worker:
         self._count()
 
     def _order(self) -> Sequence[str]:
-        """Strict: as configured. Weighted: a queue comes first as often as its weight says (Efraimidis and Spirakis, 2006)."""
+        """Strict: as configured. Weighted: a queue comes first as often as its weight says (Efraimidis and Spirakis,
+        2006)."""
         if self.weights is None:
             return self.queues
         draw = self.rng.random
@@ -247,7 +269,8 @@ class Worker:
     # ------------------------------------------------------------------ a batch
 
     def _batch(self, session: Session) -> None:
-        """Run what was claimed, oldest first. Returns when nothing is held, or the rest is to be handed back by the next trip."""
+        """Run what was claimed, oldest first. Returns when nothing is held, or the rest is to be handed back by the
+        next trip."""
         account, queue, raw = self._account, self._account.home, self.kinds.raw_type(self._account.home)
         held, done, known = account.held, account.done, self.kinds.known(queue)
         cancelled = self._cancelled(session, queue, raw)
@@ -311,7 +334,8 @@ class Worker:
         return self._now_ms + (time.monotonic_ns() - self._claimed_ns) // 1_000_000
 
     def _one(self, kind: Kind, envelope: Envelope, element: bytes, refusal: Outcome | None, start: int) -> int:
-        """Run one job and note its settlement. `start`: now, which is also when the one before ended; returns when this one did (ns)."""
+        """Run one job and note its settlement. `start`: now, which is also when the one before ended; returns when
+        this one did (ns)."""
         self.number += 1
         if refusal is None:
             account = self._account
@@ -319,7 +343,14 @@ class Worker:
             self.current = envelope
             left = len(account.held)
             self.around.board.start(
-                self.number, account.started, left, start, soft, hard, envelope.id.encode("utf-8", "replace"), kind.type_bytes
+                self.number,
+                account.started,
+                left,
+                start,
+                soft,
+                hard,
+                envelope.id.encode("utf-8", "replace"),
+                kind.type_bytes,
             )
             if not (left or kind.short):
                 self.around.title(f"{kind.type} {envelope.id[:6]}")
@@ -340,7 +371,9 @@ class Worker:
             if not kind.durations:
                 self._touched.append(kind)
             kind.durations.append(seconds)
-            self._account.done.append(Settlement(Ack(), element, envelope.id, envelope.unique) if envelope.unique else PLAIN)
+            self._account.done.append(
+                Settlement(Ack(), element, envelope.id, envelope.unique) if envelope.unique else PLAIN
+            )
         else:
             self._failed(kind, envelope, element, outcome, seconds)
         return end
@@ -362,10 +395,19 @@ class Worker:
     def _failed(self, kind: Kind, envelope: Envelope, element: bytes, outcome: Outcome, seconds: float) -> None:
         """Any other end than success: decide, and note the settlement the next trip carries."""
         decision = decide(
-            outcome, attempt=envelope.attempt, crashes=envelope.crashes, policy=kind.policy_for(envelope), rnd=self.rng.random()
+            outcome,
+            attempt=envelope.attempt,
+            crashes=envelope.crashes,
+            policy=kind.policy_for(envelope),
+            rnd=self.rng.random(),
         )
         settlement = dispose(
-            decision, element, envelope, raw_type=kind.raw, now_ms=self._server_ms(), new_id=envelope.id or codec.new_id()
+            decision,
+            element,
+            envelope,
+            raw_type=kind.raw,
+            now_ms=self._server_ms(),
+            new_id=envelope.id or codec.new_id(),
         )
         self._account.done.append(settlement)
         match settlement.disposition:

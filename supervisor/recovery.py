@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobqueue import codec
+from jobqueue.handlers import TypePolicy
 from jobqueue.job import Envelope
 from jobqueue.outcome import Aborted, Crashed, Fault, Outcome, TimedOut
 from jobqueue.port import Settlement
-from jobqueue.handlers import TypePolicy
 from jobqueue.retry import decide, policy_for
 from jobqueue.settings import QueueSettings
 from jobqueue.settlement import dispose

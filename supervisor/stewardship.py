@@ -1,7 +1,8 @@
-"""The steward's duties towards Redis: recover, promote, beat, hand back, sweep. One connection's life long, without a loop of its own.
+"""The steward's duties towards Redis: recover, promote, beat, hand back, sweep. One connection's life long, without a
+loop of its own.
 
-Not the process around it (`supervisor.roles.steward`), which reconnects after any error and calls these again: each duty can be repeated.
-Works on any StewardPort. Several stewards of several hosts may do the same at the same time.
+Not the process around it (`supervisor.roles.steward`), which reconnects after any error and calls these again: each
+duty can be repeated. Works on any StewardPort. Several stewards of several hosts may do the same at the same time.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from jobqueue.port import StewardPort
 from jobqueue.handlers import TypePolicy
+from jobqueue.port import StewardPort
 from jobqueue.settings import QueueSettings
 from supervisor import identity
 from supervisor.recovery import Told, settlements
@@ -27,7 +28,8 @@ GRACE: Final = 1.0  # seconds the master has to tell of a death that a sweep has
 
 @dataclass(slots=True)
 class Clock:
-    """The server's clock as seen from here, and since when its leases can be believed. Times: monotonic seconds, server ms."""
+    """The server's clock as seen from here, and since when its leases can be believed. Times: monotonic seconds,
+    server ms."""
 
     trusted_since: float
     offset_ms: float | None = None
@@ -45,8 +47,8 @@ class Clock:
 
 @dataclass(slots=True)
 class Stewardship:
-    """`queues`: all that are looked after, each with its settings. `host`, `nonce`: whose workers are ours. `row_of`: a worker's row, if it has one.
-    `on_recovered(queue, cause, n)`, `on_late(seconds)`: for the metrics."""
+    """`queues`: all that are looked after, each with its settings. `host`, `nonce`: whose workers are ours. `row_of`:
+    a worker's row, if it has one. `on_recovered(queue, cause, n)`, `on_late(seconds)`: for the metrics."""
 
     port: StewardPort
     queues: dict[str, QueueSettings]
@@ -129,7 +131,8 @@ class Stewardship:
             self.port.return_next(queue)
 
     def sweep(self, now: float, row_of: Callable[[str], Row | None], *, master_gone: bool) -> list[Told]:
-        """Whose lists have no owner any more? Also: promote whatever is due, return what lingers in `next`, see who is alive."""
+        """Whose lists have no owner any more? Also: promote whatever is due, return what lingers in `next`, see who
+        is alive."""
         orphans: dict[str, Told] = {}
         for queue in self.queues:
             leases, server_ms = self.port.leases(queue)
@@ -189,4 +192,8 @@ class Stewardship:
 
 
 def _as_dict(row: Row | None) -> dict[str, Any] | None:
-    return None if row is None else {"queue": row.queue, "trip": row.trip, "started": row.started, "start_ns": row.start_ns}
+    return (
+        None
+        if row is None
+        else {"queue": row.queue, "trip": row.trip, "started": row.started, "start_ns": row.start_ns}
+    )

@@ -103,9 +103,8 @@ class RedisQueue:
         answers: list[Enqueued | Exception] = []
         replies = self.transport.pipe([self._command(name, keys, args) for name, keys, args, _ in calls])
         for (name, keys_, args, batch), reply in zip(calls, replies, strict=True):
-            if isinstance(reply, ServerRefused) and reply.code == "NOSCRIPT":
-                reply = self._again(name, keys_, args)
-            answers += self._answers(batch, reply)
+            untaught = isinstance(reply, ServerRefused) and reply.code == "NOSCRIPT"
+            answers += self._answers(batch, self._again(name, keys_, args) if untaught else reply)
         return answers
 
     def _again(self, name: str, keys: list[str], args: list[Any]) -> Any:
@@ -115,7 +114,9 @@ class RedisQueue:
             return refused
 
     @staticmethod
-    def _joins(call: tuple[str, list[str], list[Any], list[NewJob]], keys: QueueKeys, limit: object, job: NewJob) -> bool:
+    def _joins(
+        call: tuple[str, list[str], list[Any], list[NewJob]], keys: QueueKeys, limit: object, job: NewJob
+    ) -> bool:
         name, call_keys, args, batch = call
         same = name == "push" and call_keys[0] == keys.pending and args[0] == limit and len(batch) < PUSH_MOST
         return same and len(batch) * len(job.element) < PUSH_BYTES

@@ -1,7 +1,9 @@
-"""The Lua verbs as data: source by name and by server generation, with their SHA1. No I/O but reading the package's own files.
+"""The Lua verbs as data: source by name and by server generation, with their SHA1. No I/O but reading the package's
+own files.
 
-Every verb but `enqueue` and `push` must pass when the server's memory is full, because running jobs is what frees it: from Redis 7 on a flag in
-the first line says so; before, a script that has already written is not refused, so one opens with a write that changes nothing.
+Every verb but `enqueue` and `push` must pass when the server's memory is full, because running jobs is what frees it:
+from Redis 7 on a flag in the first line says so; before, a script that has already written is not refused, so one
+opens with a write that changes nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from pathlib import Path
 FOLDER = Path(__file__).with_name("lua")
 PRODUCING = frozenset({"enqueue", "push"})  # these must be refused when memory is full
 FLAGS_SINCE = (7, 0)
-LIST_FIRST = frozenset({"settle", "recover", "hand_back", "promote", "return_next", "retire"})  # KEYS[1] is a list: LREM fits
+LIST_FIRST = frozenset(
+    {"settle", "recover", "hand_back", "promote", "return_next", "retire"}
+)  # KEYS[1] is a list: LREM fits
 MAGIC_ABSENT = "\\0jqd: no such element"
 
 
@@ -29,7 +33,8 @@ class Script:
 
 @cache
 def load(name: str, version: tuple[int, ...]) -> Script:
-    """The script `lua/<name>.lua` as a server of that version wants it. Parts are spliced in where `--#include NAME` stands."""
+    """The script `lua/<name>.lua` as a server of that version wants it. Parts are spliced in where `--#include NAME`
+    stands."""
     lines = []
     for line in (FOLDER / f"{name}.lua").read_text().splitlines():
         if line.startswith("--#include "):

@@ -104,9 +104,16 @@ def test_the_masters_death_lets_workers_finish_and_a_new_one_start(jqd: NewJqd, 
     assert leftovers(client) == {}
 
 
-def test_everything_killed_in_the_middle_of_jobs_all_of_them_run_again_after_the_start(jqd: NewJqd, server: Server) -> None:
+def test_everything_killed_in_the_middle_of_jobs_all_of_them_run_again_after_the_start(
+    jqd: NewJqd, server: Server
+) -> None:
     one, client = jqd(), server.client()
-    push(client, job("sleep", {"name": "a", "seconds": 0.5}), job("sleep", {"name": "b", "seconds": 0.5}), *(job("note", {"name": str(i)}) for i in range(50)))
+    push(
+        client,
+        job("sleep", {"name": "a", "seconds": 0.5}),
+        job("sleep", {"name": "b", "seconds": 0.5}),
+        *(job("note", {"name": str(i)}) for i in range(50)),
+    )
     running(one, "a")
     running(one, "b")
     one.kill_tree()
@@ -117,7 +124,9 @@ def test_everything_killed_in_the_middle_of_jobs_all_of_them_run_again_after_the
     assert leftovers(client) == {}
 
 
-def test_a_killed_embedded_server_comes_back_with_its_data(jqd: NewJqd, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_killed_embedded_server_comes_back_with_its_data(
+    jqd: NewJqd, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     import tempfile
 
     from tests.support.servers import embedded_binary
@@ -131,7 +140,9 @@ def test_a_killed_embedded_server_comes_back_with_its_data(jqd: NewJqd, tmp_path
         client = redis.Redis(unix_socket_path=f"{folder}/r/redis.sock")
         push(client, *(job("sleep", {"name": str(i), "seconds": 0.05}) for i in range(40)))
         running(one, "0")
-        time.sleep(1.1)  # what is younger than appendfsync's second may be lost with a machine, not with a process; be strict all the same
+        time.sleep(
+            1.1
+        )  # what is younger than appendfsync's second may be lost with a machine, not with a process; be strict all the same
         servers = [p for p in one.children() if "valkey-server" in p.name() or "redis-server" in p.name()]
         for process in servers:
             process.kill()
@@ -189,5 +200,3 @@ def test_a_pool_that_crashes_at_once_is_restarted_with_backoff_and_the_rest_work
     eventually(lambda: one.runs("note"), 20)
     eventually(lambda: client.zcard("jq:{default}:dead") == 10, 20)
     assert one.stop() == 0
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import time
@@ -37,7 +38,9 @@ def test_any_program_can_lpush_bytes_to_a_raw_queue(jqd: NewJqd, server: Server)
     assert leftovers(client) == {}
 
 
-def test_one_worker_runs_a_thousand_jobs_in_the_order_they_came_through_wakeups_and_bursts(jqd: NewJqd, server: Server) -> None:
+def test_one_worker_runs_a_thousand_jobs_in_the_order_they_came_through_wakeups_and_bursts(
+    jqd: NewJqd, server: Server
+) -> None:
     one, client = jqd(pools=one_worker("default")), server.client()
     rng, sent = random.Random(7), 0
     while sent < 1000:
@@ -93,7 +96,11 @@ def test_an_unfinished_claim_is_handed_back_when_a_short_type_turns_long(jqd: Ne
     one, client = jqd(), server.client()
     push(client, *(job("sleep", {"name": "warm", "seconds": 0}) for _ in range(100)))
     eventually(lambda: len(one.runs("slept")) == 100)
-    push(client, job("sleep", {"name": "long", "seconds": 1.0}), *(job("sleep", {"name": "tiny", "seconds": 0}) for _ in range(60)))
+    push(
+        client,
+        job("sleep", {"name": "long", "seconds": 1.0}),
+        *(job("sleep", {"name": "tiny", "seconds": 0}) for _ in range(60)),
+    )
     eventually(lambda: one.names("slept").count("tiny") == 60)
     assert "long" not in one.names("slept"), "60 tiny jobs waited for nobody"
 
@@ -109,13 +116,17 @@ def test_flaky_jobs_end_done_or_dead_and_retries_wait_for_their_backoff(jqd: New
     assert one.stop() == 0
 
 
-def test_a_retry_of_fifty_milliseconds_comes_in_time_while_the_steward_sleeps_towards_next_hour(jqd: NewJqd, server: Server) -> None:
+def test_a_retry_of_fifty_milliseconds_comes_in_time_while_the_steward_sleeps_towards_next_hour(
+    jqd: NewJqd, server: Server
+) -> None:
     one, client = jqd(queues={"default": {"max_attempts": 3}}), server.client()
-    client.zadd("jq:{default}:scheduled", {job("note", {"name": "later"}, id="later"): int(time.time() * 1000) + 3_600_000})
+    client.zadd(
+        "jq:{default}:scheduled", {job("note", {"name": "later"}, id="later"): int(time.time() * 1000) + 3_600_000}
+    )
     push(client, job("fail", {"name": "x"}))
     eventually(lambda: len(one.runs("fail")) == 3, 5)
     times = [float(run[3]) for run in one.runs("fail")]
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     assert all(0.05 <= gap < 0.5 for gap in gaps), gaps
     assert not one.runs("note")
 
@@ -132,22 +143,39 @@ def test_a_retry_of_fifty_milliseconds_comes_in_time_while_the_steward_sleeps_to
     ],
     ids=["done", "skipped", "discarded", "dead", "payload does not fit", "expired"],
 )
-def test_a_unique_key_is_free_after_each_way_a_job_can_end(jqd: NewJqd, server: Server, fields: dict[str, object], dead: int) -> None:
+def test_a_unique_key_is_free_after_each_way_a_job_can_end(
+    jqd: NewJqd, server: Server, fields: dict[str, object], dead: int
+) -> None:
     client = server.client()
     client.set("jq:{default}:unique:k", "the-id")
     one = jqd()
-    push(client, job(str(fields["type"]), fields["payload"], id="the-id", unique="k", **{k: v for k, v in fields.items() if k not in ("type", "payload")}))  # type: ignore[arg-type]
+    push(
+        client,
+        job(
+            str(fields["type"]),
+            fields["payload"],
+            id="the-id",
+            unique="k",
+            **{k: v for k, v in fields.items() if k not in ("type", "payload")},
+        ),
+    )  # type: ignore[arg-type]
     eventually(lambda: not client.exists("jq:{default}:unique:k"), 5)
     assert client.zcard("jq:{default}:dead") == dead
     assert one.stop() == 0
 
 
-def test_what_cannot_be_a_job_is_buried_with_the_reason_and_an_unknown_type_is_put_off(jqd: NewJqd, server: Server) -> None:
+def test_what_cannot_be_a_job_is_buried_with_the_reason_and_an_unknown_type_is_put_off(
+    jqd: NewJqd, server: Server
+) -> None:
     one, client = jqd(), server.client()
-    push(client, b"not json", b'{"payload": {}}', b"\xff\xfe", b"[]", job("nobody:knows"), job("note", {"name": "still"}))
+    push(
+        client, b"not json", b'{"payload": {}}', b"\xff\xfe", b"[]", job("nobody:knows"), job("note", {"name": "still"})
+    )
     eventually(lambda: client.zcard("jq:{default}:dead") == 4 and client.zcard("jq:{default}:scheduled") == 1)
     eventually(lambda: one.names("note") == ["still"])
-    assert any("Malformed" in element.decode("utf-8", "replace") for element in client.zrange("jq:{default}:dead", 0, -1))
+    assert any(
+        "Malformed" in element.decode("utf-8", "replace") for element in client.zrange("jq:{default}:dead", 0, -1)
+    )
     assert len(one.events("no handler")) >= 1
 
 

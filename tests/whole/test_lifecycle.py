@@ -21,7 +21,9 @@ def generations(one: Jqd) -> set[int]:
 
 def ended(one: Jqd) -> list[str]:
     """How reloads ended so far."""
-    return [e["event"] for e in one.events("reload") if e["event"] in ("reloaded", "reload failed", "reload rolled back")]
+    return [
+        e["event"] for e in one.events("reload") if e["event"] in ("reloaded", "reload failed", "reload rolled back")
+    ]
 
 
 def test_the_soft_limit_raises_in_the_handler_and_uses_up_an_attempt(jqd: NewJqd, server: Server) -> None:
@@ -35,7 +37,10 @@ def test_the_soft_limit_raises_in_the_handler_and_uses_up_an_attempt(jqd: NewJqd
 
 
 def test_the_hard_limit_kills_what_does_not_return_and_uses_up_an_attempt(jqd: NewJqd, server: Server) -> None:
-    one, client = jqd(queues={"default": {"time_limit": "200ms", "kill_after": "300ms", "max_attempts": 1}}), server.client()
+    one, client = (
+        jqd(queues={"default": {"time_limit": "200ms", "kill_after": "300ms", "max_attempts": 1}}),
+        server.client(),
+    )
     start = time.monotonic()
     push(client, job("demo:hang"))
     [element] = eventually(lambda: client.zrange("jq:{default}:dead", 0, -1), 8)
@@ -105,7 +110,10 @@ def test_twenty_reloads_under_load_good_and_broken_in_turn_cost_no_job_anything(
 def test_a_new_generation_that_cannot_start_is_rolled_back(jqd: NewJqd, server: Server) -> None:
     one, client = jqd(), server.client()
     before = set(one.pids("worker"))
-    broken = HANDLERS + "\nfrom jobqueue import on_worker_start\n@on_worker_start\ndef boom(): raise RuntimeError('no database')\n"
+    broken = (
+        HANDLERS
+        + "\nfrom jobqueue import on_worker_start\n@on_worker_start\ndef boom(): raise RuntimeError('no database')\n"
+    )
     (one.folder / "handlers.py").write_text(broken)
     one.send(signal.SIGHUP)
     eventually(lambda: "reload rolled back" in ended(one), 20)
@@ -135,7 +143,12 @@ def test_a_drain_finishes_what_runs_and_leaves_the_rest_in_order(jqd: NewJqd, se
 def test_an_abort_puts_the_job_back_at_the_front_with_no_attempt_used_up(jqd: NewJqd, server: Server, how: str) -> None:
     timeout = "300ms" if how == "timeout" else "60s"
     one, client = jqd(shutdown={"drain_timeout": timeout, "abort_grace": "2s"}), server.client()
-    push(client, job("sleep", {"name": "a", "seconds": 60}), job("sleep", {"name": "b", "seconds": 60}), job("note", {"name": "c"}))
+    push(
+        client,
+        job("sleep", {"name": "a", "seconds": 60}),
+        job("sleep", {"name": "b", "seconds": 60}),
+        job("note", {"name": "c"}),
+    )
     eventually(lambda: len(one.runs("sleep")) == 2)
     if how == "second TERM":
         one.send(signal.SIGTERM)
@@ -175,7 +188,9 @@ def test_usr2_dumps_state_and_every_workers_stack(jqd: NewJqd, server: Server) -
     eventually(lambda: one.runs("slept"))
 
 
-def test_redis_down_at_start_is_waited_for_and_down_at_the_end_is_said_by_the_exit_code(jqd: NewJqd, server: Server) -> None:
+def test_redis_down_at_start_is_waited_for_and_down_at_the_end_is_said_by_the_exit_code(
+    jqd: NewJqd, server: Server
+) -> None:
     server.stop()
     one = jqd(start=False)
     one.start(wait=False)
