@@ -6,6 +6,8 @@ Not here: what handlers raise to steer their own job (`SkipRetry`, `RetryAfter`,
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class JobQueueError(Exception):
     """Root of the library's own errors."""
@@ -46,6 +48,15 @@ class Unavailable(JobQueueError):
         super().__init__(f"Redis at {where} is not available: {cause}")
 
 
+class TlsFailed(Unavailable):
+    """TLS with Redis cannot be agreed on: a certificate or the port is wrong. Nothing was sent."""
+
+    def __init__(self, where: str, what: str, cure: str) -> None:
+        self.what, self.cure = what, cure
+        super().__init__(where, what, sent=False)
+        self.args = (f"TLS with Redis at {where} failed: {what}. {cure}",)
+
+
 class OutcomeUnknown(Unavailable):
     """The connection broke after jobs may have been sent. `repeatable`: enqueueing them again cannot double them."""
 
@@ -61,7 +72,7 @@ class OutcomeUnknown(Unavailable):
 class ServerRefused(JobQueueError):
     """Redis answered with an error. `code` is the first word of it (OOM, READONLY, LOADING, WRONGPASS, NOPERM, ...)."""
 
-    CURES = {
+    CURES: ClassVar[dict[str, str]] = {
         "OOM": "Redis is at its maxmemory: let workers drain the queues, raise maxmemory, or bound the queues with max_length.",
         "WRONGPASS": "Check user and password in redis.url.",
         "NOAUTH": "Redis wants a password: put it into redis.url (redis://:PASSWORD@host or redis://USER:PASSWORD@host).",

@@ -1,4 +1,4 @@
-"""From `redis.url` to an Endpoint: where the server is and how to greet it. Pure but for reading certificate files when a context is made.
+"""From `redis.url` to an Endpoint: where the server is and how to greet it. Pure.
 
 Also what a server must be like before jobs are trusted to it (`check_server`). The password never appears in `shown`, which is what errors and logs use.
 """
@@ -7,42 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from jobqueue import address
 from jobqueue.embedded import socket_path
 from jobqueue.errors import InvalidJob, ServerRefused, UnsafeServer
 from jobqueue.redis.scripts import parse_version
+from jobqueue.redis.tls import Tls
 from jobqueue.settings import RedisSettings
 
-if TYPE_CHECKING:
-    import ssl
-
 OLDEST = (6, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Query options of a rediss:// url: ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_check_hostname, ssl_cert_reqs (required | none)."""
-
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    check_hostname: bool = True
-    verify: bool = True
-
-    def context(self) -> ssl.SSLContext:
-        import ssl  # 40 ms that only TLS users pay
-
-        context = ssl.create_default_context(cafile=self.ca)
-        if self.cert:
-            context.load_cert_chain(self.cert, self.key)
-        if not self.check_hostname or not self.verify:
-            context.check_hostname = False
-        if not self.verify:
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +42,10 @@ class BadUrl(InvalidJob):
     """`redis.url` cannot be understood."""
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"redis.url: {problem}", "Write redis://[user:password@]host:port/db, rediss://…, unix:///path or embedded:DIR.")
+        super().__init__(
+            f"redis.url: {problem}",
+            "Write redis://[user:password@]host:port/db, rediss://…, unix:///path or embedded:DIR.",
+        )
 
 
 def credentials(url: str) -> tuple[str, str, dict[str, str]]:
@@ -93,18 +71,8 @@ def endpoint(settings: RedisSettings) -> Endpoint:
     if found.scheme not in ("redis", "rediss"):
         raise BadUrl(f"{found.scheme}:// is not supported by this version's workers")
     host, port = found.hosts[0]
-    tls = _tls(options) if found.scheme == "rediss" else None
+    tls = Tls.of(options) if found.scheme == "rediss" else None
     return Endpoint(host, port, "", found.db, user, password, tls, timeout)
-
-
-def _tls(options: dict[str, str]) -> Tls:
-    return Tls(
-        ca=options.get("ssl_ca_certs"),
-        cert=options.get("ssl_certfile"),
-        key=options.get("ssl_keyfile"),
-        check_hostname=options.get("ssl_check_hostname", "true").lower() not in ("false", "0", "no"),
-        verify=options.get("ssl_cert_reqs", "required") != "none",
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from redis.retry import Retry
 
 from jobqueue import address
 from jobqueue.embedded import socket_path
+from jobqueue.redis.tls import Tls
 from jobqueue.settings import RedisSettings
 
 UNSENT = "_jobqueue_unsent"
@@ -84,6 +85,11 @@ def _options(settings: RedisSettings, target: address.Address) -> dict[str, Any]
         "protocol": 2,
         "health_check_interval": 0,
     }
+    if target.scheme.startswith("rediss"):
+        # The same strictness as a Wire's, whatever this redis-py's own defaults are.
+        tls = Tls.of(dict(query))
+        options |= {"ssl_check_hostname": tls.check_hostname, "ssl_cert_reqs": "required" if tls.verify else "none"}
+        tls.context(address.masked(settings.url))  # a missing file is said by its name
     return options | _silence()
 
 

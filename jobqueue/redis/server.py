@@ -20,6 +20,7 @@ from jobqueue import address
 from jobqueue.errors import JobQueueError, ServerRefused, Unavailable
 from jobqueue.redis import dial, scripts
 from jobqueue.redis.connect import parse_info
+from jobqueue.redis.tls import SILENT, explained, hinted
 from jobqueue.settings import RedisSettings
 
 Command: TypeAlias = Sequence[Any]
@@ -57,6 +58,10 @@ def classify(error: Exception, where: str) -> JobQueueError:
             break
     if answered and _MAX_CLIENTS not in text:
         return ServerRefused(text if code is None or text.startswith(f"{code} ") else f"{code} {text}", where)
+    if (tls := explained(error, where)) is not None:
+        return tls
+    if where.startswith("rediss"):
+        text = SILENT if isinstance(error, raised.TimeoutError) and hasattr(error, dial.UNSENT) else hinted(error, text)
     sent = not getattr(error, dial.UNSENT, False) and not isinstance(error, redis.sentinel.MasterNotFoundError)
     return Unavailable(where, text or type(error).__name__, sent=sent)
 

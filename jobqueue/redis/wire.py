@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import hiredis
 
-from jobqueue.errors import ServerRefused, Unavailable
+from jobqueue.errors import ServerRefused, TlsFailed, Unavailable
 from jobqueue.redis.connect import Endpoint
+from jobqueue.redis.tls import explained, hinted
 
 READ_SIZE: Final = 1 << 16
 Argument = Any  # str, bytes, int or float
@@ -42,9 +43,21 @@ class Wire:
             self._sock = self._open(endpoint)
             self._sock.settimeout(timeout)
             self._greet(endpoint, name)
+        except Unavailable as lost:
+            self.close()
+            # A server that wants a client certificate says so only after the handshake (TLS 1.3).
+            raise self._told(lost) from lost.__cause__
         except BaseException:
             self.close()
             raise
+
+    def _told(self, lost: Unavailable) -> Unavailable:
+        """Why it could not be opened, with what TLS has to do with it."""
+        tls, shown = self.endpoint.tls, self.endpoint.shown
+        if tls is None or isinstance(lost, TlsFailed):
+            return lost
+        text = lost.cause if tls.cert else hinted(lost, str(lost.cause))
+        return explained(lost, shown) or Unavailable(shown, text, sent=lost.sent)
 
     def _open(self, endpoint: Endpoint) -> socket.socket:
         try:
@@ -54,11 +67,13 @@ class Wire:
                 sock.connect(endpoint.path)
                 return sock
             sock = socket.create_connection((endpoint.host, endpoint.port), timeout=endpoint.connect_timeout)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if endpoint.tls is None:
-                return sock
-            return endpoint.tls.context().wrap_socket(sock, server_hostname=endpoint.host)
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                return sock if endpoint.tls is None else endpoint.tls.wrap(sock, endpoint.host, endpoint.shown)
+            except BaseException:
+                sock.close()
+                raise
         except OSError as error:  # ssl.SSLError is one
             raise Unavailable(endpoint.shown, error, sent=False) from error
 

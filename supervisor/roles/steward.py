@@ -1,8 +1,10 @@
-"""The steward process: puts back what dead workers held, beats for the living, promotes what is due. One loop, one wait, no threads.
+"""The steward process: puts back what dead workers held, beats for the living, promotes what is due. One loop, one
+wait, no threads.
 
-Not the master, which only tells it who died, and not the duties themselves (`supervisor.stewardship`). After any error of Redis it opens a new
-connection and starts over with a sweep; a lost word of the master costs nothing, because the sweep finds orphans by itself. When the master is
-gone it stays until the last worker has left: it enforces hard limits then and ends them after `drain_timeout`.
+Not the master, which only tells it who died, and not the duties themselves (`supervisor.stewardship`). After any
+error of Redis it opens a new connection and starts over with a sweep; a lost word of the master costs nothing,
+because the sweep finds orphans by itself. When the master is gone it stays until the last worker has left: it
+enforces hard limits then and ends them after `drain_timeout`.
 """
 
 from __future__ import annotations
@@ -13,18 +15,18 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from jobqueue.errors import JobQueueError, ServerRefused, TlsFailed, Unavailable, UnsafeServer
+from jobqueue.handlers import Registry, TypePolicy
 from jobqueue.redis.keys import host_key, queues_key
 from jobqueue.redis.session import Link
 from jobqueue.redis.wire import PENDING, Wire, wait_readable
-from jobqueue.handlers import Registry, TypePolicy
 from jobqueue.settings import EVERY_QUEUE, QueueSettings, settings_of
-from supervisor import identity, logs, roles, spawn
 from supervisor import channel as channels
+from supervisor import identity, logs, roles, spawn
 from supervisor.channel import ChannelClosed, Message
 from supervisor.metrics import StewardMetrics
 from supervisor.recovery import Told
@@ -101,7 +103,8 @@ class Steward:
         return self.code
 
     def _sleep(self) -> set[int]:
-        """Until something is to be done; which descriptors can be read. Looking for work to hand back is all that a look wakes up for."""
+        """Until something is to be done; which descriptors can be read. Looking for work to hand back is all that a
+        look wakes up for."""
         now = time.monotonic()
         moments = [self.at["alive"] + ALIVE, *self.follow_ups]
         fds = [] if self.orphaned is not None else [self.channel.fileno()]
@@ -351,7 +354,8 @@ class Steward:
     # ------------------------------------------------------------------ without a master
 
     def _outlive(self, now: float) -> None:
-        """Keep hard limits for workers that finish their last job; end them after drain_timeout; leave after the last one."""
+        """Keep hard limits for workers that finish their last job; end them after drain_timeout; leave after the last
+        one."""
         assert self.orphaned is not None
         late = now - self.orphaned > self.settings.shutdown.drain_timeout
         living = 0
