@@ -362,8 +362,8 @@ class Master:
     def _sweep_is_over(self, now: float) -> bool:
         if self.left is not None:
             return True
-        if not self.workers.proven and not self._was_ready("steward"):
-            return True  # nobody ever reached a queue
+        if not self._was_ready("steward") and (not self.workers.proven or self.exit_code == EXIT_UNUSABLE):
+            return True  # nobody ever reached a queue: a server that refuses the steward refuses workers too
         if now >= self.sweep_until:
             self.left = -1
             return True
