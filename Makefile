@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 
-.PHONY: help run test check fmt format-check lint types bench clean
+.PHONY: help run test check fmt format-check lint types bench interleave clean
 
 help:
 	@echo "make run | test | check | fmt | bench | clean"
@@ -32,6 +32,10 @@ types: .venv/.dev
 fmt: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Every order of commands within larger bounds than `make test` has; minutes. SERVER=--server: on a real server too.
+interleave: .venv/.dev
+	$(BIN)/python -m tests.interleave $(SERVER)
 
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks
