@@ -88,7 +88,7 @@ class Live:
             "workers": workers[: overview.MOST_WORKERS],
             "workers_total": len(workers),
             "busy": watch.busy(),
-            "hosts": [host | {"here": host["id"] == self._origin} for host in hosts],
+            "hosts": overview.hosts(stats, hosts, self._origin),
             "jqd": overview.of_status(watch.status, now),
             "wrong": watch.not_live(),
             "point": self._new_points or None,

@@ -5,6 +5,7 @@ Not the asking (`probe`, `watch`) and not the sending (`live`, the only caller).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -39,17 +40,17 @@ def _local(slot: Slot, row: Row | None, now_ns: int, hostname: str) -> dict[str,
 
 
 def remote_workers(
-    stats: Mapping[str, Any] | None, hosts: Mapping[str, str], not_of: str, age: float
+    stats: Mapping[str, Any] | None, names: Mapping[str, str], not_of: str, age: float
 ) -> list[dict[str, Any]]:
-    """Workers of all hosts but `not_of` (host.nonce), whose processes only their reports tell of. `hosts`: id → hostname."""
+    """Workers of all hosts but `not_of` (host.nonce), whose processes only their reports tell of. `names`: host → hostname."""
     found = []
     for worker in (stats or {}).get("workers", ()):
-        host = ".".join(worker["worker"].split(".")[:2])
+        host = _host(worker)
         if host == not_of:
             continue
         running, ended = worker["running"], worker["lease_seconds"] < age
         one = {
-            "host": hosts.get(host) or worker["host"], "pool": worker["pool"], "index": worker["index"], "pid": worker["pid"],
+            "host": names.get(host) or worker["host"], "pool": worker["pool"], "index": worker["index"], "pid": worker["pid"],
             "held": worker["held"], "state": "lost" if ended else "busy" if running else "idle",
         }  # fmt: skip
         if running:
@@ -57,6 +58,17 @@ def remote_workers(
             one["seconds"] = round(running["running_seconds"] + age, 1)
         found.append(one)
     return found
+
+
+def hosts(stats: Mapping[str, Any] | None, reported: Iterable[Mapping[str, Any]], origin: str) -> list[dict[str, Any]]:
+    """Each host with the number of its workers that hold leases, and whether it is ours."""
+    working = Counter(_host(worker) for worker in (stats or {}).get("workers", ()))
+    return [{**host, "workers": working[host["id"]], "here": host["id"] == origin} for host in reported]
+
+
+def _host(worker: Mapping[str, Any]) -> str:
+    """host.nonce of a worker's id."""
+    return ".".join(str(worker["worker"]).split(".")[:2])
 
 
 def of_status(status: Status | None, now: float) -> dict[str, Any] | None:

@@ -19,7 +19,10 @@ function go() {
   listener = now => view.draw(now);
   store.listeners.add(listener);
   view.draw(store.now);
-  for (const tab of $("tabs").children) tab.dataset.name === name ? tab.setAttribute("aria-current", "page") : tab.removeAttribute("aria-current");
+  for (const tab of $("tabs").children) {
+    tab.dataset.name === name ? tab.setAttribute("aria-current", "page") : tab.removeAttribute("aria-current");
+    if (tab.dataset.name === name) $("tabs").scrollLeft = tab.offsetLeft - innerWidth / 3;
+  }
 }
 
 function tabs() {

@@ -23,7 +23,7 @@ const queuesView = {
   draw(now) {
     if (!now) return;
     const names = Object.keys(now.queues).sort(), past = store.history;
-    const last = name => { const points = past.queues[name]; return points && points.length ? points[points.length - 1] : [null, null, null, null]; };
+    const last = name => recent(past.queues[name] || []);
     this.none.hidden = names.length > 0;
     names.forEach((name, i) => {
       let card = this.cards.get(name);
@@ -32,13 +32,13 @@ const queuesView = {
       this.fill(card, name, now.queues[name], last(name), past);
     });
     for (const [name, card] of this.cards) if (!now.queues[name]) { card.row.remove(); this.cards.delete(name); }
-    const sum = f => names.reduce((n, name) => n + (f(now.queues[name], last(name)) || 0), 0), known = names.some(name => last(name)[2] !== null);
+    const sum = f => names.reduce((n, name) => n + (f(now.queues[name], last(name)) || 0), 0), known = names.some(name => last(name).done !== null);
     const busy = now.workers.filter(w => w.seconds !== undefined).length;
     const set = (id, value, more) => { text(this.tiles[id].b, value); text(this.tiles[id].em, more || ""); };
     set("pending", count(sum(q => q.pending)), this.oldest(now, names));
     set("busy", count(busy), "");
-    set("done", known ? rate(sum((_, p) => p[2])) : "–");
-    const failed = sum((_, p) => p[3]), all = failed + sum((_, p) => p[2]);
+    set("done", known ? rate(sum((_, p) => p.done)) : "–");
+    const failed = sum((_, p) => p.failed), all = failed + sum((_, p) => p.done);
     set("failed", known ? rate(failed) : "–", known && failed ? (100 * failed / all).toFixed(failed / all < 0.1 ? 1 : 0) + " %" : "");
     set("scheduled", count(sum(q => q.scheduled)));
     set("dead", count(sum(q => q.dead)));
@@ -54,7 +54,7 @@ const queuesView = {
 
   card(name) {
     const c = {plots: PLOTS.map(p => new Plot(p.kind, p.show, p.least)), values: PLOTS.map(() => h("b", {}))};
-    c.paused = h("span", {class: "badge warn", hidden: true}); c.broken = h("span", {class: "badge bad", hidden: true});
+    c.paused = h("span", {class: "badge warn cut", hidden: true}); c.broken = h("span", {class: "badge bad cut", hidden: true});
     c.serving = h("span", {class: "dim cut"});
     c.scheduled = h("a", {href: link("scheduled", {queue: name})}); c.dead = h("a", {href: link("dead", {queue: name})});
     c.act = h("button", {class: "small", type: "button", onclick: () => c.isPaused ? resumeQueue(name) : pauseQueue(name)});
@@ -67,7 +67,7 @@ const queuesView = {
   },
 
   fill(c, name, q, point, past) {
-    const points = past.queues[name] || [], live = [q.pending, q.pending ? q.latency_seconds : 0, point[2], point[3]];
+    const points = past.queues[name] || [], live = [q.pending, q.pending ? q.latency_seconds : 0, point.done, point.failed];
     PLOTS.forEach((p, i) => {
       text(c.values[i], i === 1 && !q.pending ? "–" : p.show(live[i]));
       cls(c.values[i], live[i] ? (i === 3 ? "bad" : "") : "zero");
@@ -76,7 +76,7 @@ const queuesView = {
     c.isPaused = q.paused !== null;
     c.paused.hidden = !c.isPaused; text(c.paused, q.paused ? `paused: ${q.paused}` : "paused"); c.paused.title = q.paused || "";
     c.broken.hidden = !q.broken; text(c.broken, q.broken || "");
-    text(c.serving, q.processing ? `${count(q.processing)} held` : ""); c.serving.hidden = !q.processing;
+    text(c.serving, q.processing ? `${count(q.processing)} processing` : ""); c.serving.hidden = !q.processing;
     text(c.scheduled, count(q.scheduled)); cls(c.scheduled, q.scheduled ? "" : "faint");
     text(c.dead, count(q.dead)); cls(c.dead, q.dead ? "bad" : "faint");
     c.act.hidden = !desk.possible;
@@ -84,6 +84,12 @@ const queuesView = {
     c.act.setAttribute("aria-label", `${c.isPaused ? "Resume" : "Pause"} ${name}`);
   },
 };
+
+// Rates as numbers: of the last 15 s, and of the last minute for failures, which are rare.
+function recent(points) {
+  const mean = (i, n) => { const known = points.slice(-n).map(p => p[i]).filter(v => v !== null); return known.length ? known.reduce((a, b) => a + b, 0) / known.length : null; };
+  return {done: mean(2, 3), failed: mean(3, 12)};
+}
 
 async function pauseQueue(name) {
   const reason = h("input", {placeholder: "shown to everybody", maxLength: 200});

@@ -13,7 +13,7 @@ const systemView = {
     this.drawJqd(now); this.drawReload(now); this.drawRedis(now); this.drawHosts(now);
   },
 
-  put(e, key, ...children) { const k = JSON.stringify(key); if (e.drawn !== k) { e.drawn = k; e.replaceChildren(...children.flat().filter(Boolean)); } },
+  put(e, key, ...children) { const k = JSON.stringify(key); if (e.drawn !== k) { e.drawn = k; e.replaceChildren(...children.flat(Infinity).filter(Boolean)); } },
 
   drawJqd(now) {
     const j = now.jqd;
@@ -23,7 +23,7 @@ const systemView = {
     this.put(this.jqd, [j.ready, j.desired, j.generation, j.roles, j.restarts, now.wrong, store.hello && store.hello.version],
       facts([["Version", store.hello && store.hello.version], ["Host", store.hello && store.hello.hostname], ["Workers ready", `${j.ready} of ${j.desired}`], ["Generation", j.generation]]),
       h("div", {}, j.roles.map(role => [h("span", {class: `badge ${role.state === "ready" ? "good" : "warn"}`}, role.state === "ready" ? role.name : `${role.name} ${role.state}`), " "])),
-      h("div", {}, h("h3", {class: "dim"}, "Workers that ended since jqd started"), j.restarts.length ? facts(j.restarts.map(([pool, cause, n]) => [`${pool}: ${cause}`, count(n)])) : h("p", {class: "dim"}, "none")),
+      h("div", {}, h("h3", {}, "Workers that ended since jqd started"), j.restarts.length ? facts(j.restarts.map(([pool, cause, n]) => [`${pool}: ${cause}`, count(n)])) : h("p", {class: "dim"}, "none")),
       now.wrong.map(reason => h("p", {class: "bad"}, reason)));
   },
 

@@ -64,7 +64,7 @@ const workersView = {
     pools.forEach(([name, busy], i) => {
       const e = this.pools.children[i] || this.pools.appendChild(h("div", {class: "pool"}, h("b", {}), h("span", {class: "dim"}), h("div", {class: "gauge", role: "img"}, h("i", {})), h("span", {})));
       const here = now.workers.filter(w => w.here && w.pool === name), running = here.filter(w => w.seconds !== undefined).length;
-      text(e.children[0], name); text(e.children[1], `${running} of ${here.length} running here`);
+      text(e.children[0], name); text(e.children[1], `${running} of ${here.length} run`);
       cls(e.children[2], "gauge" + (busy > 0.95 ? " warn" : "")); e.children[2].firstChild.style.width = Math.round(100 * busy) + "%";
       e.children[2].setAttribute("aria-label", `busy ${Math.round(100 * busy)} %`);
       text(e.children[3], `${Math.round(100 * busy)} % busy`);
