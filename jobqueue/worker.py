@@ -27,6 +27,7 @@ from jobqueue.settlement import dispose
 
 LEASE_MS = 12_000
 IDLE_LOOK = 30.0  # seconds between trips of a worker nobody wakes
+SAFE_NS = 20_000_000  # how long after a trip a held job may still be started: less than a steward waits before it hands jobs back
 POLL = 1.0  # the same while a queue is paused or cannot be waited on
 Reason = Literal["stopping", "recycle", "fenced"]
 
@@ -210,7 +211,9 @@ class Worker:
 
     # ------------------------------------------------------------------ trips
 
-    def _trip(self, session: Session, *, keep: int = 0, want: int, return_next: bool = False) -> None:
+    def _trip(
+        self, session: Session, *, keep: int = 0, want: int, return_next: bool = False, again: bool = False
+    ) -> None:
         """Settle what is done, hand back all but `keep`, claim. Raises Fenced, Unavailable, ServerRefused, Confused."""
         account = self._account
         trip = account.depart()
@@ -219,8 +222,10 @@ class Worker:
                 self.name, trip, account.applied, account.home, account.done, keep, self._order(), want, return_next
             )
         except Stale:
+            if again:
+                raise Confused("the server refuses every trip though none is outstanding") from None
             self._reconcile(session)
-            self._trip(session, want=want, return_next=return_next)
+            self._trip(session, want=want, return_next=return_next, again=True)
             return
         if claim.lost:
             self.around.meter.lost(account.home, claim.lost)
@@ -287,6 +292,7 @@ class Worker:
                 envelope, malformed = error.envelope, error
             kind = known.get(envelope.type) or self.kinds.get(queue, envelope.type)
             if not kind.short and (done or len(held) > 1):
+                self.around.board.idle(self.done, self.busy_ns)
                 self._trip(session, keep=1, want=0)
                 now = self._since
                 settle_at = now + int(self.kinds.budget * 1e9)
@@ -298,6 +304,8 @@ class Worker:
             if malformed or cancelled or kind.call is None or envelope.expires_at or envelope.v > VERSION:
                 refusal = self._refusal(kind, envelope, malformed, cancelled)
             now = self._one(kind, envelope, element, refusal, now)
+            if not now:
+                break
         self.around.board.idle(self.done, self.busy_ns)
 
     def _cancelled(self, session: Session, queue: str, raw: str | None) -> frozenset[str]:
@@ -334,9 +342,10 @@ class Worker:
         return self._now_ms + (time.monotonic_ns() - self._claimed_ns) // 1_000_000
 
     def _one(self, kind: Kind, envelope: Envelope, element: bytes, refusal: Outcome | None, start: int) -> int:
-        """Run one job and note its settlement. `start`: now, which is also when the one before ended; returns when
-        this one did (ns)."""
+        """Run one job and note its settlement. `start`: when the one before ended; returns when this one did (ns), or
+        0 if it must not be started any more."""
         self.number += 1
+        begun = start
         if refusal is None:
             account = self._account
             soft, hard = kind.limits(envelope, start)
@@ -352,6 +361,14 @@ class Worker:
                 envelope.id.encode("utf-8", "replace"),
                 kind.type_bytes,
             )
+            # The clock is read after the row is written. This process may have been held up in between, so long that
+            # the steward, who still saw the job before, has handed this one back: then a trip tells what is ours.
+            begun = time.monotonic_ns()
+            if begun - self._since > SAFE_NS and account.started > 1:
+                account.started -= 1
+                account.held.appendleft(element)
+                self.current = None
+                return 0
             if not (left or kind.short):
                 self.around.title(f"{kind.type} {envelope.id[:6]}")
             payload = envelope.payload if kind.raw is None else codec.body(element)
@@ -361,10 +378,10 @@ class Worker:
         else:
             outcome = refusal
         end = time.monotonic_ns()
-        seconds = (end - start) * 1e-9
+        seconds = (end - begun) * 1e-9
         self.kinds.ran(kind, seconds)
         self.done += 1
-        self.busy_ns += end - start
+        self.busy_ns += end - begun
         if envelope.enqueued_at and not envelope.attempt:
             self._waits.append((self._now_ms - envelope.enqueued_at) * 1e-3 + (start - self._claimed_ns) * 1e-9)
         if outcome is SUCCEEDED:

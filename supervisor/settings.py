@@ -25,7 +25,8 @@ class Pool(Struct, frozen=True, kw_only=True):
     processes: Positive = 1
     queues: tuple[Text, ...]
     weights: Annotated[tuple[int, ...] | None, Meta(extra={"derived": True})] = None
-    claim_budget: Duration = 0.005
+    claim_budget: Annotated[float, Meta(ge=0, le=0.02, extra={"unit": "duration"})] = 0.005
+    """At most 20 ms: what is held behind a job is handed back after 25 (see `supervisor.stewardship`)."""
     claim_max: Positive = 64
     max_jobs: Positive | None = None
     max_memory: Size | None = None

@@ -200,3 +200,20 @@ def test_a_pool_that_crashes_at_once_is_restarted_with_backoff_and_the_rest_work
     eventually(lambda: one.runs("note"), 20)
     eventually(lambda: client.zcard("jq:{default}:dead") == 10, 20)
     assert one.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+def test_a_job_longer_than_a_lease_is_run_once_though_the_master_died(jqd: NewJqd, server: Server) -> None:
+    """The old steward goes on beating for the worker, and a new jqd sees that its process lives."""
+    one, client = jqd(shutdown={"drain_timeout": "60s"}), server.client()
+    push(client, job("sleep", {"name": "long", "seconds": 16}))
+    running(one, "long")
+    os.kill(one.pid, signal.SIGKILL)
+    assert one.process is not None
+    one.process.wait()
+    one.start()
+    eventually(lambda: one.runs("slept"), 40)
+    eventually(lambda: nothing_waits(client))
+    assert len(one.runs("sleep")) == 1
+    assert stats(client) == {"processed": 1}
