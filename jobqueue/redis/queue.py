@@ -1,7 +1,7 @@
 """The queue port on Redis: packs keys and arguments for the Lua verbs and turns their replies into the port's data.
 
 Every change of state is one script in lua/ (its header says what it does and why it is safe); nothing here decides. The same class serves
-workers and stewards (over a Wire) and producers (over a redis-py client, see `through_client`).
+workers and stewards (over a Wire) and producers (over a redis-py client, `jobqueue.redis.server.Server`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PUSH_BYTES = 4 * 1024 * 1024
 
 
 class Transport(Protocol):
-    """A connection, or something like one: `Wire`, or a redis-py client behind `through_client`."""
+    """A connection, or something like one: `wire.Wire`, `server.Server`."""
 
     def call(self, *args: Any) -> Any:
         """One command. Raises ServerRefused, Unavailable."""
@@ -324,10 +324,3 @@ def _raise_first(replies: Sequence[Any]) -> None:
     for reply in replies:
         if isinstance(reply, JobQueueError):
             raise reply
-
-
-def through_client(client: Any) -> Transport:
-    """A transport over a redis-py client (or fakeredis), for producers, tools and tests. The client must not retry by itself."""
-    from jobqueue.redis.client_transport import ClientTransport  # redis-py: 200 ms that workers do not pay
-
-    return ClientTransport(client)

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from jobqueue.memory import MemoryQueue
 from jobqueue.port import ProducerPort, StewardPort, WorkerPort
 from jobqueue.redis.keys import QueueKeys
-from jobqueue.redis.queue import RedisQueue, Transport, through_client
+from jobqueue.redis.queue import RedisQueue, Transport
 from jobqueue.settings import QueueSettings
+from tests.support.transport import ClientTransport
 
 
 class Port(ProducerPort, WorkerPort, StewardPort, Protocol):
@@ -123,7 +124,7 @@ class RedisBackend:
         new_transport: Callable[[], Transport] | None = None,
     ) -> None:
         self.settings, self._version = dict(settings), version
-        self._new_transport = new_transport or (lambda: through_client(new_client()))
+        self._new_transport = new_transport or (lambda: ClientTransport(new_client()))
         self.client: Any = new_client()
         self.port: RedisQueue = self.again()
 
