@@ -6,28 +6,35 @@ import sys
 
 import click
 
+from supervisor.ctl.completion import queue_names
 from supervisor.ctl.output import as_json, progress, safe, say
 from supervisor.ctl.target import Target, pass_target, targeted
 
 
 @click.command()
 @targeted
-@click.argument("queue")
+@click.argument("queue", shell_complete=queue_names)
 @click.option("--reason", default="", help="Shown by stats and on the dashboard.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @pass_target
-def pause(target: Target, queue: str, reason: str) -> None:
+def pause(target: Target, queue: str, reason: str, json_: bool) -> None:
     """Let no worker take jobs of QUEUE; running ones finish."""
     target.operator.pause(queue, reason)
-    click.echo(f"{safe(queue)} is paused")
+    as_json({"queue": queue, "paused": reason}) if json_ else click.echo(f"{safe(queue)} is paused")
 
 
 @click.command()
 @targeted
-@click.argument("queue")
+@click.argument("queue", shell_complete=queue_names)
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @pass_target
-def resume(target: Target, queue: str) -> None:
+def resume(target: Target, queue: str, json_: bool) -> None:
     """Take jobs of QUEUE again."""
-    click.echo(f"{safe(queue)} is {'resumed' if target.operator.resume(queue) else 'running: it was not paused'}")
+    was = target.operator.resume(queue)
+    if json_:
+        as_json({"queue": queue, "was_paused": was})
+    else:
+        click.echo(f"{safe(queue)} is {'resumed' if was else 'running: it was not paused'}")
 
 
 @click.command()
@@ -54,7 +61,7 @@ def cancel(target: Target, job_id: str, queue: str | None, json_: bool) -> None:
 
 @click.command()
 @targeted
-@click.argument("queue")
+@click.argument("queue", shell_complete=queue_names)
 @click.option("--dry-run", is_flag=True, help="Only say how many.")
 @click.option("--yes", is_flag=True, help="Do it without asking.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
@@ -82,11 +89,16 @@ def purge(target: Target, queue: str, dry_run: bool, yes: bool, json_: bool) -> 
 @targeted
 @click.argument("job_id", metavar="ID")
 @click.option("--queue", metavar="Q", help="Look only there.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @pass_target
-def promote(target: Target, job_id: str, queue: str | None) -> None:
+def promote(target: Target, job_id: str, queue: str | None, json_: bool) -> None:
     """Run a scheduled job now."""
     entry = target.browser.find(job_id, queue)
-    if entry is not None and entry.state == "scheduled" and target.operator.promote(entry):
+    done = entry is not None and entry.state == "scheduled" and target.operator.promote(entry)
+    if json_:
+        as_json({"id": job_id, "promoted": done})
+        sys.exit(0 if done else 1)
+    if done:
         click.echo(f"{safe(job_id)} is in the ready list")
         return
     say(

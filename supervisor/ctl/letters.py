@@ -1,4 +1,4 @@
-"""`jqctl dead`: looking at dead letters, retrying them, dropping them."""
+"""`jqctl dead`: looking at dead letters, retrying them, dropping them, mending one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from jobqueue import where
+from supervisor.ctl.completion import queue_names
 from supervisor.ctl.look import details, listing
 from supervisor.ctl.output import Rate, as_json, as_json_list, progress, safe, say
 from supervisor.ctl.target import Target, pass_target, targeted
@@ -32,7 +33,9 @@ class PerSecond(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
 
 def selecting(function: F) -> F:
     """The options that say which letters are meant."""
-    queue = click.option("--queue", metavar="Q", help="Only of this queue; otherwise of all.")
+    queue = click.option(
+        "--queue", metavar="Q", help="Only of this queue; otherwise of all.", shell_complete=queue_names
+    )
     filtered = click.option(
         "--where", "where_", metavar="FILTER", default="", help="'type=… error~=… age>1h attempt>=3'"
     )
@@ -131,6 +134,53 @@ def drop(
             done += target.operator.drop([entry])
             tell(done)
     _tell("dropped", done, [], json_)
+
+
+@dead.command()
+@targeted
+@click.argument("job_id", metavar="ID")
+@click.option("--queue", metavar="Q", help="Only of this queue; otherwise of all.", shell_complete=queue_names)
+@click.option(
+    "--payload", metavar="JSON", help="The new payload; text for a raw queue. Else $EDITOR opens the old one."
+)
+@click.option("--retry", "then_retry", is_flag=True, help="Put it back into its queue then.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+@pass_target
+def edit(target: Target, job_id: str, queue: str | None, payload: str | None, then_retry: bool, json_: bool) -> None:
+    """Give one dead letter another payload. All else about it stays."""
+    entry = next(_letters(target, queue, "", (job_id,)), None)
+    if entry is None:
+        say(f"there is no dead letter {safe(job_id)}")
+        sys.exit(1)
+    new = _edited(entry.payload) if payload is None else payload.encode("utf-8", "surrogateescape")
+    if new is None:
+        say("nothing was changed")
+        sys.exit(1)
+    edited = target.operator.edit(entry, new)
+    if edited is None:
+        say(f"dead letter {safe(job_id)} is gone: somebody else retried or dropped it")
+        sys.exit(1)
+    answer = target.operator.retry(edited) if then_retry else None
+    if json_:
+        as_json({"id": job_id, "edited": True, "retried": bool(answer and answer.ok)})
+    else:
+        click.echo(f"{safe(job_id)} is changed" + (" and retried" if answer and answer.ok else ""))
+    if answer is not None and not answer.ok:
+        say(f"it was not retried: its unique key is held by job {safe(answer.held_by)}")
+        sys.exit(1)
+
+
+def _edited(payload: bytes) -> bytes | None:
+    """What $EDITOR makes of it; None if it was left alone."""
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        raise click.UsageError("This payload is not text: give the new one with --payload.") from None
+    if not sys.stdin.isatty():
+        raise click.UsageError("There is no terminal for an editor: give the new payload with --payload.")
+    changed = click.edit(text, extension=".json")
+    # Editors end a file with a line feed that nobody typed.
+    return None if changed is None or changed.rstrip("\n") == text.rstrip("\n") else changed.rstrip("\n").encode()
 
 
 def _letters(target: Target, queue: str | None, where_: str, ids: Iterable[str] = ()) -> Iterator[Any]:

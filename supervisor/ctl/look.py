@@ -9,6 +9,7 @@ from typing import Any, cast
 import click
 
 from jobqueue.port import State
+from supervisor.ctl.completion import queue_names
 from supervisor.ctl.output import ago, as_json, as_json_list, moment, safe, say, table
 from supervisor.ctl.target import Target, pass_target, targeted
 
@@ -64,7 +65,7 @@ def workers(target: Target, json_: bool) -> None:
 
 @click.command()
 @targeted
-@click.argument("queue")
+@click.argument("queue", shell_complete=queue_names)
 @click.option("--state", type=click.Choice(STATES), default="pending", show_default=True)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @click.option("--offset", type=click.IntRange(min=0), default=0)

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from jobqueue import units
-from supervisor.ctl.output import progress, safe, say
+from supervisor.ctl.completion import queue_names
+from supervisor.ctl.output import as_json, progress, safe, say
 from supervisor.ctl.target import Target, pass_target, targeted
 
 EVERY = 0.2
@@ -29,11 +30,12 @@ class Span(click.ParamType):  # type: ignore[type-arg]  # generic in newer click
 
 @click.command()
 @targeted
-@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
+@click.argument("queues", nargs=-1, metavar="[QUEUE]...", shell_complete=queue_names)
 @click.option("--timeout", type=Span(), metavar="30s", help="Give up after that; without it, never.")
 @click.option("--ignore-scheduled", is_flag=True, help="Do not wait for delayed jobs and retries.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @pass_target
-def wait(target: Target, queues: tuple[str, ...], timeout: float | None, ignore_scheduled: bool) -> None:
+def wait(target: Target, queues: tuple[str, ...], timeout: float | None, ignore_scheduled: bool, json_: bool) -> None:
     """Wait until nothing is pending, scheduled or being processed. Exit code 1 if the time is up before that."""
     began, most = time.monotonic(), 0
     with progress("jobs done") as tell:
@@ -44,10 +46,14 @@ def wait(target: Target, queues: tuple[str, ...], timeout: float | None, ignore_
             most = max(most, total)
             tell(most - total, most)
             if total == 0:
-                return
+                break
             rest = EVERY if timeout is None else began + timeout - time.monotonic()
             if rest <= 0:
                 break
             time.sleep(min(EVERY, rest))
+    if json_:
+        as_json({"left": total, "queues": left, "seconds": round(time.monotonic() - began, 3)})
+    if total == 0:
+        return
     say(f"{total} jobs left: " + ", ".join(f"{safe(name)} {n}" for name, n in sorted(left.items()) if n))
     sys.exit(1)
