@@ -43,6 +43,8 @@ TIMEOUT: Final = 2.0  # of one reply: the master replaces a steward that is sile
 SNAPSHOT_TTL: Final = 15  # seconds
 PATIENCE: Final = 2.0  # seconds a server that starts beside us may take before it counts as missing
 HOPELESS: Final = frozenset({"WRONGPASS", "NOAUTH", "NOPERM"})
+ALARM_BLOCK: Final = 1  # seconds a call stays parked on the alarms
+ALARM_PATIENCE: Final = 3.0  # how much later its answer may come before the connection counts as lost
 SHOWN: Final = ("pid", "generation", "ready", "queue", "held", "done", "job_id", "type", "running_seconds")
 AFTER_A_DEATH: Final = (0.02, 0.2)  # when to look for a job that its woken worker never claimed
 
@@ -63,6 +65,7 @@ class Steward:
         self.deaths: dict[int, Told] = {}
         self.link: Link | None = None
         self.alarm: Wire | None = None
+        self.alarm_asked = 0.0
         self.duties: Stewardship | None = None
         self.ready = self.down = self.leaving = False
         self.last_sweep: float | None = None  # since when the master waits for the answer
@@ -232,7 +235,8 @@ class Steward:
     def _wait_for_alarms(self, duties: Stewardship) -> None:
         """One parked call on the alarms of all queues: a token there says that something earlier than known is due."""
         assert self.alarm is not None and self.link is not None
-        self.alarm.send("BLPOP", *[self.link.queue.keys(q).alarm for q in duties.queues], 1)
+        self.alarm.send("BLPOP", *[self.link.queue.keys(q).alarm for q in duties.queues], ALARM_BLOCK)
+        self.alarm_asked = time.monotonic()
 
     def _drop(self) -> None:
         for wire in (self.alarm, self.link):
@@ -256,6 +260,10 @@ class Steward:
             self._recover(duties, told)
         if self.alarm is not None and self.alarm.fileno() in self.heard:
             self._hear_alarm(duties, now)
+        elif self.alarm is not None and now - self.alarm_asked > ALARM_BLOCK + ALARM_PATIENCE:
+            raise self.alarm.lost(
+                "the parked call on the alarms was not answered in time"
+            )  # else it would be deaf for ever
         duties.promote_due(now)
         if now >= self.at["look"]:
             held = duties.hand_back(self.board, self.slots, time.monotonic_ns())
