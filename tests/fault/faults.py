@@ -6,14 +6,13 @@ checker can explain what ran twice. Not where or when: that is a `Point` (`tests
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from tests.fault.history import Blow
 from tests.fault.proxy import FORWARD, Answer, Cut, Deaf, Event, HalfOpen, Hold, Proxy, Side, Verdict
 
 ERRORS: Final = {
@@ -33,8 +32,8 @@ class Arena(Protocol):
     """What faults need of their surroundings."""
 
     proxy: Proxy
-    blows: list[Blow]
-    outages: list[tuple[float, float]]
+
+    def struck(self, fault: str, pid: int) -> None: ...
 
     def master(self) -> int: ...
 
@@ -54,18 +53,22 @@ class Fault:
     act: Act
     sides: tuple[Side, ...] = ("before", "after")
     hits: tuple[str, ...] = ("worker", "steward", "producer")
+    kills: tuple[str, ...] = ()  # roles that it kills, besides the sender's
+    kills_sender: bool = False
+
+    def respawned(self, sender: str) -> tuple[str, ...]:
+        """Roles (not workers) that have to come back after it."""
+        return (*self.kills, *([sender] if self.kills_sender and sender == "steward" else []))
 
 
 def strike(arena: Arena, fault: str, pid: int | None, number: int = signal.SIGKILL) -> None:
     """Signal a process and note it; nobody there is no fault."""
     if pid is None or pid == os.getpid():
         return
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
     if number == signal.SIGKILL:
-        arena.blows.append(Blow(fault, pid, time.monotonic()))
+        arena.struck(fault, pid)  # first, while it can still be asked who it is
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _kill_self(arena: Arena, event: Event) -> Verdict:
@@ -134,13 +137,13 @@ def _answer(text: str) -> Act:
 
 OURS: Final = ("worker", "steward")
 _LIST: Final = (
-    Fault("kill-self", _kill_self, hits=OURS),
-    Fault("kill-late", _kill_late, sides=("before",), hits=OURS),
+    Fault("kill-self", _kill_self, hits=OURS, kills_sender=True),
+    Fault("kill-late", _kill_late, sides=("before",), hits=OURS, kills_sender=True),
     Fault("kill-worker", _kill_role("worker"), hits=("steward",)),
-    Fault("kill-steward", _kill_role("steward"), hits=("worker", "producer")),
-    Fault("kill-both", _kill_both, hits=OURS),
-    Fault("kill-forkserver", _kill_forkserver, sides=("after",), hits=OURS),
-    Fault("kill-forkserver+self", _kill_forkserver_and_self, sides=("after",), hits=("worker",)),
+    Fault("kill-steward", _kill_role("steward"), hits=("worker", "producer"), kills=("steward",)),
+    Fault("kill-both", _kill_both, hits=OURS, kills=("steward",)),
+    Fault("kill-forkserver", _kill_forkserver, sides=("after",), hits=OURS, kills=("forkserver",)),
+    Fault("kill-forkserver+self", _kill_forkserver_and_self, sides=("after",), hits=("worker",), kills=("forkserver",)),
     Fault("kill-master", _kill_master, hits=OURS),
     Fault("freeze-self", _freeze, hits=OURS),
     Fault("cut", _connection(Cut())),

@@ -13,9 +13,12 @@ import time
 from jobqueue import Job, JobTimeout, SkipRetry, handler
 
 
+PID_BASE = int(os.environ.get("JQD_FAULT_PID_BASE", "0"))  # a host in a namespace of its own has numbers of its own
+
+
 def note(path: str, what: str, name: str, job: Job) -> None:
     """One line in one write."""
-    line = f"{what} {name} {os.getpid()} {time.monotonic():.6f} {job.attempt} {job.crashes}\n"
+    line = f"{what} {name} {os.getpid() + PID_BASE} {time.monotonic():.6f} {job.attempt} {job.crashes}\n"
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.write(file, line.encode())
     os.close(file)

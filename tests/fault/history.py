@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Final = Literal["done", "dead", "discarded"]
@@ -27,11 +27,18 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """A fault that may cost a run: a process killed (or frozen past its limits) at that time. `fault`: its name in reports."""
+    """A fault that may cost a run: a process killed at that time, or frozen from then `until` and taken for dead meanwhile."""
 
     fault: str
     pid: int
     at: float
+    until: float = 0.0
+
+    def costs(self, run: Run, slack: float) -> bool:
+        """Whether the run was going on, or over but not settled, when it struck."""
+        if self.pid != run.pid or run.began > max(self.at, self.until):
+            return False
+        return not run.ended or self.at - run.ended <= slack
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,8 @@ SLACK = 0.5  # seconds between a job's end and its settlement, on a machine with
 
 def judge(history: History) -> Verdict:
     """Every promise, checked."""
+    planned = [Blow("planned crash", run.pid, run.ended) for run in history.runs if run.end == "crash"]
+    history = replace(history, blows=[*history.blows, *planned])
     duplicated, explained = _reruns(history)
     lost, unexpected, twice = _totals(history)
     return Verdict(lost, duplicated, (*unexpected, *_wrong_ends(history)), twice, _leaks(history.content), explained)
@@ -140,9 +149,10 @@ def _reruns(history: History) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for name, runs in by_name.items():
         spare = copies[name]  # a run without cause is each job's own first one
         runs.sort(key=lambda run: run.began)
-        causes = [_why_again(run, history) for run in runs]
-        allowed = spare + sum(1 for cause in causes if cause)
-        explained += [f"{name}: {cause}" for cause in causes if cause and cause != "planned"]
+        causes = [cause for run in runs if (cause := _why_again(run, history))]
+        allowed = spare + len(causes)
+        again = len(runs) - spare - causes.count("planned")
+        explained += [f"{name}: {cause}" for cause in causes if cause != "planned"][: max(0, again)]
         if len(runs) > allowed:
             told = "; ".join(f"{run.pid} {run.began:.3f}-{run.ended:.3f} {run.end or '?'}" for run in runs)
             duplicated.append(f"{name} ran {len(runs)} times, {allowed} explained ({told})")
@@ -154,11 +164,7 @@ def _why_again(run: Run, history: History) -> str | None:
     if run.end in ("fail", "crash"):
         return "planned"
     for blow in history.blows:
-        if (
-            blow.pid == run.pid
-            and run.began <= blow.at
-            and (not run.ended or blow.at - run.ended <= SLACK + _outage(run.ended, blow.at, history))
-        ):
+        if blow.pid == run.pid and blow.costs(run, SLACK + _outage(run.ended, blow.at, history)):
             return blow.fault
     return None
 

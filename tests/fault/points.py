@@ -86,6 +86,7 @@ def attempt(stage: Stage, flow: Flow, point: Point, fault: Fault) -> Result:
         return fault.act(stage, event)
 
     rule = Rule(act, point.role, point.verb, point.side, point.number)
+    stage.rest(fault.respawned(point.role))
     stage.proxy.arm(rule)
     started = time.monotonic()
     flow.start(stage, tag)

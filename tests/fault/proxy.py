@@ -26,6 +26,7 @@ from tests.fault.verbs import verb
 
 Side = Literal["before", "after"]
 READ: Final = 1 << 16
+MOST_EVENTS: Final = 100_000  # kept since `arm`
 LINGER: Final = 5.0  # seconds the upstream half of an abandoned connection is read on
 
 
@@ -150,6 +151,9 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._going = False
         self._bell_in.send(b"x")
         self._thread.join(10)
@@ -195,6 +199,17 @@ class Proxy:
                 for c in self._connections
                 if c.role == role and c.client is not None and [v for v, _ in c.waiting] == [name]
             )
+
+    def holding(self) -> bool:
+        """Whether something is still on its way because a rule held it."""
+        with self._lock:
+            return any(c.held_commands is not None or c.held_replies is not None for c in self._connections)
+
+    def cut_all(self) -> None:
+        """Every connection there is, at once."""
+        with self._lock:
+            for connection in list(self._connections):
+                self._close(connection)
 
     def later(self, seconds: float, do: Callable[[], None]) -> None:
         """Have `do` called in the proxy's thread."""
@@ -345,7 +360,8 @@ class Proxy:
         key = (role, name, side)
         self._numbers[key] = self._numbers.get(key, 0) + 1
         event = Event(role, name, side, self._numbers[key], connection.pid, time.monotonic())
-        self.events.append(event)
+        if len(self.events) < MOST_EVENTS:
+            self.events.append(event)
         for rule in self._rules:
             if rule.fits(event):
                 rule.event = event

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import redis
 
 from jobqueue import JobQueue
 from jobqueue.settings import RedisSettings
@@ -30,6 +31,9 @@ from tests.support.waiting import eventually
 QUEUES = ("default", "second")
 WORKERS = 2
 CALM = 40.0  # seconds until everything must be well again, whatever happened
+LONG_LIFE = 1.15  # seconds after which the death of a role is answered at once
+# Written before the reply, as with everysec, but never put off while the disk is busy: what was answered survives a kill of the server.
+PERSISTENT = ("--appendonly", "yes", "--appendfsync", "no")
 HANDLERS = Path(__file__).with_name("handlers.py")
 
 
@@ -57,7 +61,7 @@ class Stage:
 
     def __enter__(self) -> Stage:
         assert self.binary is not None
-        self.server = Server(self.binary, self.folder, "--appendonly", "yes")
+        self.server = Server(self.binary, self.folder, *PERSISTENT)
         self.client = self.server.client()
         self.proxy = Proxy(self.folder / "proxy.sock", self.server.socket_path).__enter__()
         config: dict[str, Any] = {
@@ -66,8 +70,13 @@ class Stage:
             "queues": {"*": {"max_crashes": 50}},
             **self._config,
         }
-        self.jqd = Jqd(self.folder, self.proxy.url, handlers=HANDLERS.read_text(), **config)
-        self.calm()
+        self.jqd = Jqd(self.folder, self.proxy.url, handlers=HANDLERS.read_text(), start=False, **config)
+        try:
+            self.jqd.start()
+            self.calm()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,11 +86,14 @@ class Stage:
             with contextlib.suppress(psutil.Error, OSError):
                 if " ".join(psutil.Process(pid).cmdline()).startswith("jqd:"):
                     os.kill(pid, signal.SIGKILL)
-        self.proxy.__exit__()
+        self.proxy.close()
         self.server.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # ------------------------------------------------------------------ what faults ask
+
+    def struck(self, fault: str, pid: int) -> None:
+        self.blows.append(Blow(fault, pid, time.monotonic()))
 
     def master(self) -> int:
         return self.jqd.pid
@@ -121,9 +133,13 @@ class Stage:
     ) -> None:
         """As any program would: one LPUSH, not through the proxy. Equal names are equal payloads."""
         elements = [job(type_, {"path": str(self.path), "name": name, **payload}) for name in names]
+        sure = True
+        try:
+            self.client.lpush(f"jq:{{{queue}}}:pending", *elements)
+        except redis.ConnectionError:  # a fault restarts the server just now: in, or not
+            sure = False
         for name in names:
-            self.expect(name, end)
-        self.client.lpush(f"jq:{{{queue}}}:pending", *elements)
+            self.expect(name, end, sure=sure)
 
     def producer(self) -> JobQueue:
         """A producer behind the proxy, with a short patience."""
@@ -166,12 +182,25 @@ class Stage:
             self.jqd.start(wait=False)
             return False
         parked = self.proxy.parked("worker", "BLMOVE"), self.proxy.parked("steward", "BLPOP")
-        return parked == (WORKERS * len(QUEUES), 1) and reading.quiet(self.client, QUEUES) and not self._strays()
+        struck = {blow.pid for blow in self.blows} & (
+            self.proxy.pids("worker") | self.proxy.pids("steward") | {self.jqd.pid}
+        )
+        if struck or self.proxy.holding() or parked != (WORKERS * len(QUEUES), 1):
+            return False
+        try:
+            return reading.quiet(self.client, QUEUES) and self._registered()
+        except redis.ConnectionError:  # a fault has just restarted the server
+            return False
 
-    def _strays(self) -> bool:
-        """Registrations of workers that are gone: the steward has them still before it."""
-        keys = [(f"jq:{{{q}}}:workers", f"jq:{{{q}}}:leases") for q in QUEUES]
-        return any(self.client.zcard(leases) > WORKERS for _, leases in keys)
+    def _registered(self) -> bool:
+        """Whether exactly the workers that live are registered: all others have been recovered."""
+        leases = [{name.decode() for name in self.client.zrange(f"jq:{{{queue}}}:leases", 0, -1)} for queue in QUEUES]
+        return all(found == self.living() for found in leases)
+
+    def rest(self, roles: tuple[str, ...]) -> None:
+        """Until these have lived for so long that their next death is no sign of trouble: else they come back later and later."""
+        pids = {pid for role in roles for pid in self.jqd.pids(role)}
+        eventually(lambda: all(age(pid) > LONG_LIFE for pid in pids), 10)
 
     def _see(self) -> None:
         self._seen_pids |= self.proxy.pids("worker") | self.proxy.pids("steward")
@@ -183,3 +212,11 @@ class Stage:
         }
         runs = self.path.read_text()[-2000:] if self.path.exists() else ""
         return f"{self.jqd.titles()} {keys} {parked} quiet {reading.quiet(self.client, QUEUES)}\n{runs}"
+
+
+def age(pid: int) -> float:
+    """Seconds since the process was started; for ever if it is gone."""
+    try:
+        return time.time() - psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return float("inf")
