@@ -12,7 +12,6 @@ import time
 
 from jobqueue import Job, JobTimeout, SkipRetry, handler
 
-
 PID_BASE = int(os.environ.get("JQD_FAULT_PID_BASE", "0"))  # a host in a namespace of its own has numbers of its own
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from tests.fault.faults import FAULTS, Fault
 from tests.fault.flows import Flow
 from tests.fault.history import Verdict
-from tests.fault.proxy import Event, Rule, Side, Verdict as Next
+from tests.fault.proxy import Event, Rule, Side
+from tests.fault.proxy import Verdict as Next
 from tests.fault.stage import Stage
 
 RECORDINGS = 2  # runs of a flow before the search: what it takes varies a little

