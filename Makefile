@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 
-.PHONY: help run test check fmt format-check lint types bench interleave clean
+.PHONY: help run test check fmt format-check lint types bench interleave fault soak clean
 
 help:
 	@echo "make run | test | check | fmt | bench | clean"
@@ -36,6 +36,14 @@ fmt: .venv/.dev
 # Every order of commands within larger bounds than `make test` has; minutes. SERVER=--server: on a real server too.
 interleave: .venv/.dev
 	$(BIN)/python -m tests.interleave $(SERVER)
+
+# Every fault at every command of every flow: about an hour. FLOW='claim and ack' for one of them.
+fault: .venv/.dev
+	$(BIN)/python -m tests.fault $(if $(FLOW),--flow '$(FLOW)')
+
+# Random faults of every kind under load: make soak MINUTES=60 SEED=7
+soak: .venv/.dev
+	$(BIN)/python -m tests.fault.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks

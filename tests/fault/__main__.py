@@ -1,7 +1,8 @@
-"""`python -m tests.fault [--flow NAME]… [--fault NAME]… [--out FILE]`: the exhaustive search, one line a point that is not sound, then a table.
+"""`python -m tests.fault [--flow NAME]… [--fault NAME]… [--out FILE]`: the exhaustive search, one line a point that is
+not sound, then a table.
 
-`make fault` runs it all. Results also go to FILE as JSON lines, so that long searches can be done in pieces; `--table FILE…` prints the table
-of docs/reliability.md from such files.
+`make fault` runs it all. Results also go to FILE as JSON lines, so that long searches can be done in pieces; `--table
+FILE…` prints the table of docs/reliability.md from such files.
 """
 
 from __future__ import annotations
@@ -52,9 +53,15 @@ def main() -> int:
 
 def row(result: Result) -> dict[str, Any]:
     return {
-        "flow": result.flow, "fault": result.fault, "point": str(result.point), "reached": result.reached,
-        "sound": result.verdict.sound, "reruns": len(result.verdict.explained), "seconds": round(result.seconds, 3), "verdict": str(result.verdict),
-    }  # fmt: skip
+        "flow": result.flow,
+        "fault": result.fault,
+        "point": str(result.point),
+        "reached": result.reached,
+        "sound": result.verdict.sound,
+        "reruns": len(result.verdict.explained),
+        "seconds": round(result.seconds, 3),
+        "verdict": str(result.verdict),
+    }
 
 
 def table(rows: list[dict[str, Any]]) -> str:

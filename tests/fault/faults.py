@@ -1,7 +1,7 @@
 """The faults by name: what is done at the chosen command, to whom, and how the connection goes on.
 
-A fault is made for a stage (who is there to be hurt) and acts in the proxy's thread. It says of itself which processes it killed, so that the
-checker can explain what ran twice. Not where or when: that is a `Point` (`tests.fault.points`).
+A fault is made for a stage (who is there to be hurt) and acts in the proxy's thread. It says of itself which processes
+it killed, so that the checker can explain what ran twice. Not where or when: that is a `Point` (`tests.fault.points`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The flows whose every command is a crash point: how each is set going, and whose commands count.
 
-Not the faults and not the search (`tests.fault.points`). A flow starts from calm; what it enqueued it tells the stage, so the checker knows.
+Not the faults and not the search (`tests.fault.points`). A flow starts from calm; what it enqueued it tells the stage,
+so the checker knows.
 """
 
 from __future__ import annotations
@@ -24,14 +25,11 @@ CONNECTING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """`verbs`: whose commands are points, by role (None: all the role sends). `patience`: seconds in which the point must have been reached.
-    `restarts`: jqd ends in it."""
+    """`verbs`: whose commands are points, by role (None: all the role sends)."""
 
     name: str
     start: Start
     verbs: dict[str, frozenset[str] | None]
-    patience: float = 3.0
-    restarts: bool = False
 
     def counts(self, role: str, verb: str) -> bool:
         if role not in self.verbs:
@@ -172,8 +170,7 @@ _LIST = (
         "drain",
         _drain,
         {"worker": None, "steward": frozenset({"leases", "retire", "return_next", "fence", "recover"})},
-        restarts=True,
     ),
-    Flow("reload", _reload, {"worker": None, "steward": _STEWARD_RECOVERS}, patience=8.0),
+    Flow("reload", _reload, {"worker": None, "steward": _STEWARD_RECOVERS}),
 )
 FLOWS = {flow.name: flow for flow in _LIST}

@@ -1,7 +1,8 @@
-"""Handlers of the fault tests: each run leaves lines in a file, so that what ran, how often and where is countable from outside.
+"""Handlers of the fault tests: each run leaves lines in a file, so that what ran, how often and where is countable from
+outside.
 
-Loaded by jqd under test. A line is `what name pid monotonic-seconds attempt crashes`; `what` is begin, end, fail, crash or bury. A run that has
-a begin and nothing else was interrupted from outside.
+Loaded by jqd under test. A line is `what name pid monotonic-seconds attempt crashes`; `what` is begin, end, fail, crash
+or bury. A run that has a begin and nothing else was interrupted from outside.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Judges a history, in the manner of Jepsen's total-queue: what was accepted, what ran, what is in Redis at the end.
 
-Pure, and ignorant of how anything works: it knows the promises and nothing else. With equal names it compares counts. A job that ran twice must be
-explained by a named fault that hit the very process of the run before; nothing else excuses it. Fed by `tests.fault.reading`.
+Pure, and ignorant of how anything works: it knows the promises and nothing else. With equal names it compares counts. A
+job that ran twice must be explained by a named fault that hit the very process of the run before; nothing else excuses
+it. Fed by `tests.fault.reading`.
 """
 
 from __future__ import annotations
@@ -44,22 +45,21 @@ class Blow:
 @dataclass(frozen=True, slots=True)
 class Content:
     """Redis at the end. `waiting`: names in pending, next and scheduled. `held`: entries left in processing lists and `next`, by key.
-    `stray`: anything that speaks of workers that are gone, by key. `unique`: keys held, with their job ids."""
+    `stray`: anything that speaks of workers that are gone, by key. `unique`: keys held, with their job ids.
+    `finals`: what the queues' own counters say has ended, since the history began."""
 
     waiting: Counter[str] = field(default_factory=Counter)
     dead: Counter[str] = field(default_factory=Counter)
     held: Mapping[str, int] = field(default_factory=dict)
     stray: Mapping[str, str] = field(default_factory=dict)
     unique: Mapping[str, str] = field(default_factory=dict)
-    finals: Mapping[str, int] = field(
-        default_factory=dict
-    )  # what the queues' own counters say, since the history began
+    finals: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """`accepted`: jobs surely in. `doubtful`: enqueues whose outcome the producer was told is unknown: in, or not. `ends`: how each name must end.
-    `outages`: (from, until) in which workers could not reach Redis: what they had finished was not settled."""
+    """`accepted`: jobs surely in. `doubtful`: enqueues of unknown outcome: in, or not.
+    `ends`: how each name must end. `outages`: (from, until) in which workers could not reach Redis, so did not settle."""
 
     accepted: Counter[str]
     doubtful: Counter[str]

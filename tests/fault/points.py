@@ -1,7 +1,8 @@
 """The search: for a flow, every command it takes, each side of it, each fault; one history a point.
 
-`record` runs the flow undisturbed and counts; `points` is every place that was seen; `attempt` runs the flow with one fault at one place. Called by
-the tests and by `python -m tests.fault` (make fault), which also writes the table of docs/reliability.md.
+`record` runs the flow undisturbed and counts; `points` is every place that was seen; `attempt` runs the flow with one
+fault at one place. Called by the tests and by `python -m tests.fault` (make fault), which also writes the table of
+docs/reliability.md.
 """
 
 from __future__ import annotations

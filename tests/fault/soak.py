@@ -1,13 +1,15 @@
 """`make soak MINUTES=n SEED=s`: a long load under random faults of every kind, judged by the checker at the end.
 
-Two hosts share one server: one jqd beside us, one in a PID namespace of its own (where that is permitted). What happens when is drawn from the seed
-beforehand (`tests.fault.soakplan`), so a soak can be run again; the machine's own timing cannot. Exit code 0 if every promise held.
+Two hosts share one server: one jqd beside us, one in a PID namespace of its own (where that is permitted). What happens
+when is drawn from the seed beforehand (`tests.fault.soakplan`), so a soak can be run again; the machine's own timing
+cannot. Exit code 0 if every promise held.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -342,7 +344,7 @@ def recoveries(runs: list[Run], blows: list[Blow]) -> dict[str, list[float]]:
     kills = [*blows, *(Blow("planned crash", run.pid, run.ended) for run in runs if run.end == "crash")]
     found: dict[str, list[float]] = defaultdict(list)
     for mine in by_name.values():
-        for run, after in zip(mine, mine[1:], strict=False):
+        for run, after in itertools.pairwise(mine):
             for blow in kills:
                 if run.end in ("", "crash") and not blow.until and blow.pid == run.pid and blow.at >= run.began:
                     found[blow.fault].append(after.began - blow.at)
@@ -353,7 +355,8 @@ def recoveries(runs: list[Run], blows: list[Blow]) -> dict[str, list[float]]:
 def report(soak: Soak, verdict: Verdict, runs: list[Run]) -> bool:
     strange = [line for host in soak.hosts for line in host.strange]
     print(
-        f"seed {soak.seed}: {soak.accepted.total()} jobs accepted, {soak.doubtful.total()} in doubt, {len(runs)} runs, {len(soak.hosts)} hosts"
+        f"seed {soak.seed}: {soak.accepted.total()} jobs accepted, {soak.doubtful.total()} in doubt, "
+        f"{len(runs)} runs, {len(soak.hosts)} hosts"
     )
     print(f"faults: {soak.counts.total()}: " + ", ".join(f"{what} {n}" for what, n in sorted(soak.counts.items())))
     for kind in ("lost", "duplicated", "unexpected", "finalised_twice", "leaked"):
@@ -368,7 +371,8 @@ def report(soak: Soak, verdict: Verdict, runs: list[Run]) -> bool:
         seconds.sort()
         p99 = seconds[min(len(seconds) - 1, int(len(seconds) * 0.99))]
         print(
-            f"back at work after {fault}: {len(seconds)} times, median {statistics.median(seconds):.3f} s, p99 {p99:.3f} s, max {seconds[-1]:.3f} s"
+            f"back at work after {fault}: {len(seconds)} times, "
+            f"median {statistics.median(seconds):.3f} s, p99 {p99:.3f} s, max {seconds[-1]:.3f} s"
         )
     for line in strange:
         print(f"strange: {line}")

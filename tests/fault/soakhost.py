@@ -1,7 +1,9 @@
-"""One jqd of a soak as a host of its own: kept running, hurt, started again. Not the plan and not the verdict (`tests.fault.soak`).
+"""One jqd of a soak as a host of its own: kept running, hurt, started again. Not the plan and not the verdict
+(`tests.fault.soak`).
 
-Hosts beyond the first live in a PID namespace of their own, which is what makes them another host for jqd: only their leases tell the others that
-they are gone. Their processes have other numbers inside; what handlers write is made distinct by JQD_FAULT_PID_BASE.
+Hosts beyond the first live in a PID namespace of their own, which is what makes them another host for jqd: only their
+leases tell the others that they are gone. Their processes have other numbers inside; what handlers write is made
+distinct by JQD_FAULT_PID_BASE.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""One stage for many crash points: a server with an AOF, the proxy in front of it, a whole jqd behind it. jqd runs on from point to point.
+"""One stage for many crash points: a server with an AOF, the proxy in front of it, a whole jqd behind it. jqd runs on
+from point to point.
 
-Each point starts from calm (every worker and the steward parked, nothing queued) and ends in calm; in between lies one history, which the checker
-judges. Not what is tried (`tests.fault.flows`, `tests.fault.points`).
+Each point starts from calm (every worker and the steward parked, nothing queued) and ends in calm; in between lies one
+history, which the checker judges. Not what is tried (`tests.fault.flows`, `tests.fault.points`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Nothing is lost: at every command of the main flows, before and after it, each fault; the checker judges every single history.
 
-What runs with `make test` is the part that takes little time; `make fault` (marker `slow`) is all flows with all faults.
+What runs with `make test` is the part that takes little time; `make fault` is all flows with all faults.
 """
 
 from __future__ import annotations
@@ -34,13 +34,6 @@ REACHED = 0.8  # of the points: what a flow takes varies a little from run to ru
 )
 def test_no_fault_at_any_command_of_the_main_flows_loses_or_doubles_a_job(flow: str, faults: tuple[str, ...]) -> None:
     explore(flow, faults)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("flow", FLOWS)
-def test_no_fault_at_any_command_of_any_flow_loses_or_doubles_a_job(flow: str) -> None:
-    explore(flow, tuple(FAULTS))
 
 
 @pytest.mark.timeout(120)
