@@ -31,7 +31,9 @@ def drain(client: Any, n: int) -> float:
     return float((n - first) / (time.perf_counter() - start))
 
 
-def figures(place: Ground, jobs: int, *, tcp: bool = False, claim_max: int = 64, workers: int = 2, rounds: int = 1) -> list[float]:
+def figures(
+    place: Ground, jobs: int, *, tcp: bool = False, claim_max: int = 64, workers: int = 2, rounds: int = 1
+) -> list[float]:
     with place.jqd(tcp=tcp, workers=workers, pool={"claim_max": claim_max}):
         client = place.client()
         return [drain(client, jobs) for _ in range(rounds)]

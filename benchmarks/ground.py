@@ -68,7 +68,9 @@ class Ground:
         return f"redis://127.0.0.1:{self.port}" if tcp else self.server.url
 
     @contextmanager
-    def jqd(self, *, tcp: bool = False, queues: Sequence[str] = ("default",), workers: int = 2, **config: Any) -> Iterator[Jqd]:
+    def jqd(
+        self, *, tcp: bool = False, queues: Sequence[str] = ("default",), workers: int = 2, **config: Any
+    ) -> Iterator[Jqd]:
         pool = {"name": "default", "processes": workers, "queues": list(queues), **config.pop("pool", {})}
         one = Jqd(self.folder, self.url(tcp), handlers=HANDLERS, pools=[pool], start=False, **config)
         try:
@@ -137,7 +139,11 @@ def percentile(figures: Sequence[float], share: float) -> float:
 
 def machine() -> dict[str, Any]:
     """What a reader needs to know of where the figures are from."""
-    models = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    models = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     return {
         "processor": models[0] if models else platform.machine(),
         "cpus": len(os.sched_getaffinity(0)),

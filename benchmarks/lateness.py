@@ -45,7 +45,9 @@ def main() -> None:
     with ground() as place:
         found = figures(place, args.scheduled, args.times)
     p99 = percentile(found, 0.99)
-    print(f"lateness, {args.scheduled:,} scheduled: p50 {median(found):.2f} ms, p99 {p99:.2f} ms, max {max(found):.2f} ms")
+    print(
+        f"lateness, {args.scheduled:,} scheduled: p50 {median(found):.2f} ms, p99 {p99:.2f} ms, max {max(found):.2f} ms"
+    )
 
 
 if __name__ == "__main__":

@@ -94,7 +94,9 @@ def main() -> None:
             print(f"{name}: {told}")
         for lines in (args.lines // 10, args.lines):
             one = from_file(place, lines)
-            print(f"jqctl enqueue --file of {lines:,} lines: {one['per_second']:,.0f}/s, {one['max_rss_mib']:.0f} MiB at most")
+            print(
+                f"jqctl enqueue --file of {lines:,} lines: {one['per_second']:,.0f}/s, {one['max_rss_mib']:.0f} MiB at most"
+            )
 
 
 if __name__ == "__main__":

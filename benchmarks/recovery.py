@@ -13,12 +13,12 @@ import argparse
 import os
 import signal
 import statistics
-import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.ground import ground
 from tests.support.jqd import Jqd, job, push
-from tests.support.servers import Server, debian_binary, embedded_binary
+from tests.support.servers import Server
 
 
 def starts(one: Jqd, name: str) -> list[tuple[int, float]]:
@@ -76,28 +76,31 @@ def line(what: str, figures: list[float]) -> str:
     return f"{what:44} n={len(figures):3}  median {statistics.median(figures):7.1f} ms  p99 {p99:7.1f} ms  max {ordered[-1]:7.1f} ms"
 
 
+def figures(server: Server, folder: Path, times: int, everything: int) -> dict[str, list[float]]:
+    """Milliseconds by what was killed."""
+    client = server.client()
+    pools = [{"name": "default", "processes": 4, "queues": ["default"]}]
+    one = Jqd(folder, server.url, pools=pools, queues={"default": {"max_crashes": 1000}}, start=False)
+    try:
+        one.start()
+        return {
+            "worker killed": [rerun(one, client, f"w{i}") for i in range(times)],
+            "worker and steward killed": [rerun(one, client, f"s{i}", ("steward",)) for i in range(max(3, times // 5))],
+            "everything killed, started again": [restart(one, client, i) for i in range(everything)],
+        }
+    finally:
+        one.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--all", type=int, default=10)
     parser.add_argument("--server", choices=["debian", "embedded"], default="debian")
     args = parser.parse_args()
-    binary = (debian_binary() if args.server == "debian" else None) or embedded_binary()
-    assert binary is not None, "no Redis server is installed"
-    with tempfile.TemporaryDirectory(prefix="jq-") as folder:
-        server = Server(binary, Path(folder), "--appendonly", "yes")
-        client = server.client()
-        pools = [{"name": "default", "processes": 4, "queues": ["default"]}]
-        queues = {"default": {"max_crashes": 1000}}
-        one = Jqd(Path(folder), server.url, pools=pools, queues=queues)
-        try:
-            print(line("worker killed", [rerun(one, client, f"w{i}") for i in range(args.times)]))
-            both = [rerun(one, client, f"s{i}", ("steward",)) for i in range(max(3, args.times // 5))]
-            print(line("worker and steward killed", both))
-            print(line("everything killed, started again", [restart(one, client, i) for i in range(args.all)]))
-        finally:
-            one.close()
-            server.close()
+    with ground(args.server) as place:
+        for what, found in figures(place.server, place.folder, args.times, args.all).items():
+            print(line(what, found))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from jobqueue.handlers import current
 from jobqueue.kinds import Kinds
 from jobqueue.port import Claim, Reconciled, Settlement
 from jobqueue.settings import QueueSettings
-from jobqueue.worker import Surroundings, Worker
+from jobqueue.surroundings import Surroundings
+from jobqueue.worker import Worker
 from supervisor.metrics import WorkerMetrics
 from supervisor.roles.worker import MetricsMeter
 from supervisor.scoreboard import Scoreboard
@@ -93,7 +94,7 @@ def one_round(trips: int) -> float:
     plenty.worker = worker  # type: ignore[assignment]
     start = time.process_time()
     worker.run()
-    return (time.process_time() - start) / worker.done * 1e6
+    return (time.process_time() - start) / worker.runner.done * 1e6
 
 
 def main() -> None:
