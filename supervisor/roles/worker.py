@@ -23,7 +23,8 @@ from jobqueue.kinds import Kinds
 from jobqueue.outcome import JobAborted, JobTimeout
 from jobqueue.redis.session import WorkerSession
 from jobqueue.registry import Registry
-from jobqueue.worker import Surroundings, Worker
+from jobqueue.surroundings import Surroundings
+from jobqueue.worker import Worker
 from supervisor import identity, logs, roles
 from supervisor.channel import Channel
 from supervisor.metrics import WorkerMetrics
@@ -128,7 +129,7 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     label = f"jqd: worker {spec.pool}/{spec.index}"
     metrics = WorkerMetrics(spec.slot, spec.pool)
     around = Surroundings(
-        connect=_connector(settings, name, pool, bell, writer.beat),
+        connect=_connector(settings, name, pool, bell, writer.beat, log),
         pause=bell.pause,
         board=writer,
         meter=MetricsMeter(metrics),
@@ -139,26 +140,30 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     )
     kinds = Kinds(registry, settings.queue, pool.claim_budget, pool.claim_max)
     worker = Worker(name, pool.queues, pool.weights, kinds, around, random.Random())
-    logs.job_context(lambda: _shown(worker.current))
+    logs.job_context(lambda: _shown(worker.runner.current))
     turn = _turn(worker, writer, bell, _signals(worker, writer.abort_word))
     _call_all(registry.worker_start)
     writer.hello(birth=spec.birth, pid=pid, starttime=starttime, generation=spec.generation, worker_id=name)
     channel.send({"kind": "hello", "pid": pid, "birth": spec.birth})
     roles.set_title(f"{label} idle")
     reason = worker.run()
-    log.debug("worker leaves", cause=reason, done=worker.done)
+    log.debug("worker leaves", cause=reason, done=worker.runner.done)
     _call_all(registry.worker_stop)
     metrics.flush()
     return 0
 
 
 def _connector(
-    settings: Settings, name: str, pool: Pool, bell: Bell, beat: Callable[[], None]
+    settings: Settings, name: str, pool: Pool, bell: Bell, beat: Callable[[], None], log: Any
 ) -> Callable[[], WorkerSession]:
+    before = False
+
     def connect() -> WorkerSession:
-        return WorkerSession(
-            settings.redis, settings.queues, f"jqd:{name}", pool.queues, bell.fileno(), bell.quiet, beat
-        )
+        nonlocal before
+        again, before = before, True
+        name_ = f"jqd:{name}"
+        served, bell_fd = pool.queues, bell.fileno()
+        return WorkerSession(settings.redis, settings.queues, name_, served, bell_fd, bell.quiet, beat, complete=again)
 
     return connect
 
@@ -230,7 +235,7 @@ def _signals(worker: Worker, abort_word: Callable[[], tuple[int, int]]) -> Handl
         number, reason = abort_word()
         if reason in ABORTS:
             error, words = ABORTS[reason]
-            worker.armed.fire(number, error(words))
+            worker.runner.armed.fire(number, error(words))
 
     handlers: Handlers = {
         signal.SIGTERM: stop,

@@ -14,7 +14,8 @@ from jobqueue.kinds import RUNS_KNOWN, Kinds
 from jobqueue.memory import MemoryQueue
 from jobqueue.port import Claim, NewJob, Settlement
 from jobqueue.settings import QueueSettings
-from jobqueue.worker import Surroundings, Worker
+from jobqueue.surroundings import Surroundings
+from jobqueue.worker import Worker
 
 
 class Watched:
