@@ -25,7 +25,11 @@ from supervisor.settings import Http, Log, Pool, Settings, Shutdown  # noqa: E40
 SECTIONS = (
     ("redis", RedisSettings, "Where Redis is. One server, Sentinel group or Cluster for the whole of jqd."),
     ("pools", Pool, "A list of pools. A pool is a number of worker processes that serve the same queues."),
-    ("queues", QueueSettings, "Settings by queue name. The entry `\"*\"` holds for every queue that does not say otherwise."),
+    (
+        "queues",
+        QueueSettings,
+        'Settings by queue name. The entry `"*"` holds for every queue that does not say otherwise.',
+    ),
     ("http", Http, "The exporter: metrics, health, dashboard."),
     ("shutdown", Shutdown, "What a drain may take."),
     ("log", Log, "Where lines go and how they look."),

@@ -97,7 +97,7 @@ class Exporter:
     async def _scrape(self, accept: str) -> tuple[bytes, str]:
         answer, watch = await self._probe.answer(), self._watch
         looked_up = [
-            *readings.of_redis(answer.stats),
+            *readings.of_redis(answer.stats, answer.health),
             *readings.of_fleet(watch.status, watch.workers(), watch.busy()),
             readings.of_build(*self._build),
         ]

@@ -16,17 +16,23 @@ from supervisor.families import Reading
 STATES = ("pending", "scheduled", "processing", "dead")
 
 
-def of_redis(stats: Mapping[str, Any] | None) -> list[Reading]:
-    """Depth, latency and whether Redis is up, from `Inspector.stats()`; None: it is down."""
-    depths, latencies = [], []
+def of_redis(stats: Mapping[str, Any] | None, health: Mapping[str, Any] | None = None) -> list[Reading]:
+    """Depth, latency, leases and whether Redis is up, from `Inspector.stats()`; None: it is down. Its memory, from `health`."""
+    depths, latencies, paused = [], [], []
+    leases = [float(worker["lease_seconds"]) for worker in (stats or {}).get("workers", ())]
+    sizes = {"used": "used_memory", "max": "maxmemory"} if stats is not None and health else {}
     for queue, counts in sorted((stats or {}).get("queues", {}).items()):
         depths += [((queue, state), float(counts[state])) for state in STATES if counts.get(state) is not None]
+        paused.append(((queue,), 0.0 if counts.get("paused") is None else 1.0))
         if counts.get("latency_seconds") is not None:
             latencies.append(((queue,), float(counts["latency_seconds"])))
     return [
         Reading(families.REDIS_UP, (((), 0.0 if stats is None else 1.0),)),
         Reading(families.DEPTH, tuple(depths)),
         Reading(families.LATENCY, tuple(latencies)),
+        Reading(families.PAUSED, tuple(paused)),
+        Reading(families.LEASE, (((), min(leases)),) if leases else ()),
+        Reading(families.MEMORY, tuple(((kind,), float((health or {}).get(name, 0))) for kind, name in sizes.items())),
     ]
 
 

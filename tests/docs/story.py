@@ -5,7 +5,7 @@ What the word after the language means:
     ```bash            run, and must end with 0           ```bash background   jqd in the foreground: started and left running
     ```python          a script, run                      ```python file=a.py  written down (a test file is run by pytest)
     ```yaml            a configuration, or a part of one: must be valid         ```yaml file=…  written down as well
-    ```json            must be valid                      ```text, ```lua      for reading
+    ```json            must be valid                      ```text, ```lua, ```acl   for reading
     ```… norun=WHY     not run
 
 Each page has a server of its own and jqd's port of its own; addresses in the text are replaced by those.
@@ -59,7 +59,7 @@ class Story:
 
     def __init__(self, folder: Path, redis_socket: str) -> None:
         self.folder = folder / "project"
-        self.port = _free_port()
+        self.port = free_port()
         self.replace = {
             "redis://localhost:6379": f"unix://{redis_socket}",
             "127.0.0.1:2112": f"127.0.0.1:{self.port}",
@@ -112,7 +112,7 @@ class Story:
                 self._configuration(text)
             case "json":
                 json.loads(text)
-            case "text" | "lua":
+            case "text" | "lua" | "acl":
                 pass
             case other:
                 raise AssertionError(f"nobody knows how to run {other}")
@@ -148,9 +148,9 @@ class Story:
 
     def _configuration(self, text: str) -> None:
         sections = yaml.safe_load(text)
-        complete = {"pools": [{"name": "default", "queues": ["default"]}]} | sections
+        complete = {"pools": [{"name": "default", "queues": ["default"]}], "handlers": ["jobqueue.demo"]} | sections
         path = self.folder / "block.yaml"
-        path.write_text(yaml.safe_dump(complete, sort_keys=False) if "pools" not in sections else text)
+        path.write_text(yaml.safe_dump(complete, sort_keys=False) if complete != sections else text)
         load(str(path), environ={"JQD_TOKEN": "x" * 32, "REDIS_URL": "redis://localhost"})
 
     def end(self) -> None:
@@ -163,11 +163,14 @@ class Story:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
-            assert code == 0, f"exit code {code}\n{(self.folder / 'output').read_text()}"
+            output = (self.folder / "output").read_text()
+            assert re.search(r'"event":"stopped".*"code":0', output), (
+                f"exit code {code}\n{output}"
+            )  # make has one of its own
         self._running.clear()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

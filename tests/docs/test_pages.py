@@ -35,7 +35,12 @@ def test_every_block_of_a_page_works_in_order(page: Path, tmp_path: Path, new_se
 
 
 def test_few_blocks_are_excused() -> None:
-    excused = [f"{name(page)}:{block.line} {block.words['norun']}" for page in PAGES for block in blocks(page) if "norun" in block.words]
+    excused = [
+        f"{name(page)}:{block.line} {block.words['norun']}"
+        for page in PAGES
+        for block in blocks(page)
+        if "norun" in block.words
+    ]
     assert len(excused) <= EXCUSED, excused
 
 
@@ -57,5 +62,9 @@ def test_every_fenced_block_is_seen(page: Path) -> None:
 
 
 def test_the_configuration_page_is_generated() -> None:
-    made = subprocess.run([sys.executable, ROOT / "docs/configuration.py"], capture_output=True, text=True, check=True).stdout
-    assert made == (ROOT / "docs/configuration.md").read_text(), "run: python docs/configuration.py > docs/configuration.md"
+    made = subprocess.run(
+        [sys.executable, ROOT / "docs/configuration.py"], capture_output=True, text=True, check=True
+    ).stdout
+    assert made == (ROOT / "docs/configuration.md").read_text(), (
+        "run: python docs/configuration.py > docs/configuration.md"
+    )

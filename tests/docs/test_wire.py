@@ -22,7 +22,17 @@ def element(vector: dict[str, Any]) -> bytes:
 
 def conforms(value: Any, schema: dict[str, Any]) -> bool:
     """The few words of JSON Schema that ours uses; an unknown one is an error, so that it cannot be silently ignored."""
-    known = {"$schema", "$defs", "title", "description", "default", "type", "required", "properties", "additionalProperties"}
+    known = {
+        "$schema",
+        "$defs",
+        "title",
+        "description",
+        "default",
+        "type",
+        "required",
+        "properties",
+        "additionalProperties",
+    }
     known |= {"minimum", "maximum", "exclusiveMinimum", "anyOf", "$ref", "items", "const"}
     assert known >= schema.keys(), schema.keys() - known
     if "$ref" in schema:
@@ -35,7 +45,8 @@ def conforms(value: Any, schema: dict[str, Any]) -> bool:
     if "const" in schema and value != schema["const"]:
         return False
     if isinstance(value, int | float) and not (
-        schema.get("minimum", value) <= value <= schema.get("maximum", value) and value > schema.get("exclusiveMinimum", value - 1)
+        schema.get("minimum", value) <= value <= schema.get("maximum", value)
+        and value > schema.get("exclusiveMinimum", value - 1)
     ):
         return False
     if isinstance(value, list):
