@@ -40,6 +40,16 @@ class InvalidQueueName(JobQueueError):
         super().__init__(f"queue name {name!r} cannot be used: it must not be empty and must not contain '{{' or '}}'")
 
 
+class DescriptorsUsedUp(JobQueueError):
+    """This process may open no further file or connection: its code has left too many open. Only a new process helps."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        super().__init__(
+            f"no descriptor is left to connect to Redis at {where}: close what handlers open, or raise LimitNOFILE (ulimit -n)"
+        )
+
+
 class Unavailable(JobQueueError):
     """Redis did not answer; whether the command was carried out is unknown unless `sent` is False."""
 

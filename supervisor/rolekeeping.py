@@ -168,24 +168,29 @@ class Keeper:
         return max(min((role.wake_at() for role in self.roles), default=inf), grace_until if now < grace_until else 0)
 
     def start(self, role: Role, now: float) -> None:
-        ours, theirs = channels.pair()
-        try:
-            role.pid = spawn.spawn_role(role.name, channel_end=theirs, board_fd=self.board_fd, master_pid=os.getpid())
-        except OSError as error:
-            ours.close()
-            role.backoff = role.backoff.failed(now, maximum=LONGEST_BACKOFF)
-            self.log.error("role not started", role=role.name, generation=role.generation, error=str(error))
-            return
-        finally:
-            theirs.close()
+        with contextlib.ExitStack() as stack:
+            try:
+                ours, theirs = channels.pair()
+                stack.callback(theirs.close)
+                settings = channels.memfd(role.settings, "jqd-settings")
+                stack.callback(os.close, settings)
+                pid = spawn.spawn_role(role.name, channel_end=theirs, board_fd=self.board_fd, master_pid=os.getpid())
+            except OSError as error:  # no more processes, descriptors or memory: later perhaps
+                role.backoff = role.backoff.failed(now, maximum=LONGEST_BACKOFF)
+                self.log.error("role not started", role=role.name, generation=role.generation, error=str(error))
+                return
+            self._started(role, pid, ours, now)
+            role.send(
+                {"kind": "start", "generation": role.generation, "host": self.host, "nonce": self.nonce}, (settings,)
+            )
+        self.log.info("role started", role=role.name, pid=role.pid, generation=role.generation)
+
+    def _started(self, role: Role, pid: int, ours: Channel, now: float) -> None:
+        role.pid = pid
         role.state, role.since, role.channel = RoleState.STARTING, now, ours
         role.heard, role.deadline, role.error, role.told = None, inf, "", 0
         role.asked = role.registered = False
         self.loop.watch(ours)
-        settings = channels.memfd(role.settings, "jqd-settings")
-        role.send({"kind": "start", "generation": role.generation, "host": self.host, "nonce": self.nonce}, (settings,))
-        os.close(settings)
-        self.log.info("role started", role=role.name, pid=role.pid, generation=role.generation)
 
     def stop(self, role: Role, now: float) -> None:
         role.send({"kind": "stop"})

@@ -19,6 +19,8 @@ FLAGS_SINCE = (7, 0)
 LIST_FIRST = frozenset(
     {"settle", "recover", "hand_back", "promote", "return_next", "retire"}
 )  # KEYS[1] is a list: LREM fits
+# Read once, when the code that goes with them is: an upgrade of the files must not give a living process other verbs.
+_TEXTS = {path.name: path.read_text() for path in FOLDER.glob("*.lua")}
 MAGIC_ABSENT = "\\0jqd: no such element"
 
 
@@ -36,9 +38,9 @@ def load(name: str, version: tuple[int, ...]) -> Script:
     """The script `lua/<name>.lua` as a server of that version wants it. Parts are spliced in where `--#include NAME`
     stands."""
     lines = []
-    for line in (FOLDER / f"{name}.lua").read_text().splitlines():
+    for line in _TEXTS[f"{name}.lua"].splitlines():
         if line.startswith("--#include "):
-            lines += (FOLDER / f"{line.split()[1]}.part.lua").read_text().splitlines()
+            lines += _TEXTS[f"{line.split()[1]}.part.lua"].splitlines()
         else:
             lines.append(line)
     body = "\n".join(line for line in lines if not line.startswith("-- ")) + "\n"

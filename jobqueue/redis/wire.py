@@ -7,6 +7,7 @@ A Wire belongs to the process and the thread that opened it.
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import time
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 import hiredis
 
-from jobqueue.errors import ServerRefused, TlsFailed, Unavailable
+from jobqueue.errors import DescriptorsUsedUp, ServerRefused, TlsFailed, Unavailable
 from jobqueue.redis.connect import Endpoint
 from jobqueue.redis.tls import explained, hinted
 
@@ -75,6 +76,8 @@ class Wire:
                 sock.close()
                 raise
         except OSError as error:  # ssl.SSLError is one
+            if error.errno == errno.EMFILE:
+                raise DescriptorsUsedUp(endpoint.shown) from error
             raise Unavailable(endpoint.shown, error, sent=False) from error
 
     def _greet(self, endpoint: Endpoint, name: str) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, Literal, NamedTuple
 
+from jobqueue.errors import DescriptorsUsedUp
 from jobqueue.job import Envelope
 from jobqueue.kinds import Kinds
 from jobqueue.outcome import JobAborted, JobTimeout
@@ -146,7 +147,11 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     writer.hello(birth=spec.birth, pid=pid, starttime=starttime, generation=spec.generation, worker_id=name)
     channel.send({"kind": "hello", "pid": pid, "birth": spec.birth})
     roles.set_title(f"{label} idle")
-    reason = worker.run()
+    try:
+        reason = worker.run()
+    except DescriptorsUsedUp as error:
+        log.error("worker without descriptors, it is replaced", cause=str(error))
+        return 1
     log.debug("worker leaves", cause=reason, done=worker.runner.done)
     _call_all(registry.worker_stop)
     metrics.flush()
