@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import click
 
-from supervisor.ctl.output import as_json_list, safe, say
+from jobqueue.errors import Unavailable
+from supervisor.ctl.output import ago, as_json_list, safe, say
 from supervisor.ctl.target import Target, pass_target, targeted
 
+AWAY = (
+    "Is it running, and is this its address? Try redis-cli with the same URL; choose another with --addr, -c FILE or "
+    "REDIS_URL. The server of embedded: addresses runs only while its jqd does."
+)
+UNREACHABLE = 69
+LATE = 60.0
+SILENT = 12.0
+"""Seconds after which a host's report is old; it comes every 3 s."""
+LOOK = 200
+"""Dead letters of a queue that are looked at."""
 MARKS = {"ok": "✓", "warning": "!", "fault": "✗"}
 
 
@@ -34,21 +46,36 @@ def doctor(target: Target, json_: bool) -> None:
     from jobqueue.redis.connect import parse_info
 
     server = target.inspector.server
-    info = parse_info(server.call("INFO"))
-    findings = [
-        *_server(info, target.settings[0].allow_eviction),
-        *_memory(info),
-        *_trips(server),
-        *_queues(target.inspector.snapshot()),
-    ]
-    if json_:
-        as_json_list(asdict(finding) for finding in findings)
-    for finding in [] if json_ else findings:
-        click.echo(f"{MARKS[finding.level]} {safe(finding.what)}" + (f"\n    {finding.cure}" if finding.cure else ""))
+    try:
+        info = parse_info(server.call("INFO"))
+        found = target.inspector.snapshot()
+        findings = [
+            *_server(info, target.settings[0].allow_eviction),
+            *_memory(info),
+            *_trips(server),
+            *_queues(found),
+            *_letters(target.browser, found),
+            *_hosts(found),
+        ]
+    except Unavailable as error:
+        if json_:
+            _tell([Finding("fault", str(error), AWAY)], json_)
+        else:
+            say(f"jqctl: {safe(error)} {AWAY}")
+        sys.exit(UNREACHABLE)
+    _tell(findings, json_)
     if any(finding.level == "fault" for finding in findings):
         sys.exit(1)
     if not json_ and all(finding.level == "ok" for finding in findings):
         say("all is well")
+
+
+def _tell(findings: list[Finding], json_: bool) -> None:
+    if json_:
+        as_json_list(asdict(finding) for finding in findings)
+        return
+    for finding in findings:
+        click.echo(f"{MARKS[finding.level]} {safe(finding.what)}" + (f"\n    {finding.cure}" if finding.cure else ""))
 
 
 def _server(info: dict[str, str], allow_eviction: bool) -> Iterator[Finding]:
@@ -148,9 +175,45 @@ def _queues(found: Any) -> Iterator[Finding]:
                 f"queue {name}: {q.pending} jobs wait and no worker serves it",
                 "Add it to a pool, or start jqd.",
             )
+        busy = [worker for worker in found.workers if worker.running and name in worker.queues]
+        if q.latency is not None and q.latency > LATE and q.leases and len(busy) >= len(q.leases) and q.paused is None:
+            yield Finding(
+                "warning",
+                f"queue {name}: the next job has waited {ago(q.latency)}, and all {len(q.leases)} workers are busy",
+                "See what they run with jqctl top; give the pool more processes, or slow jobs a pool of their own.",
+            )
     ended = [worker for worker in found.workers if worker.lease_seconds < 0]
     if ended:
         yield Finding(
             "warning", f"{len(ended)} workers whose lease has ended are not recovered yet", "Is any steward running?"
         )
     yield Finding("ok", f"{len(found.workers)} workers on {len({w.name.host for w in found.workers})} hosts")
+
+
+def _letters(browser: Any, found: Any) -> Iterator[Finding]:
+    """What most of a queue's latest dead letters died of."""
+    for name, q in sorted(found.queues.items()):
+        if not q.dead or q.broken:
+            continue
+        letters = browser.ls(name, "dead", 0, LOOK, newest=True)
+        kinds = Counter((e.envelope.error.kind if e.envelope.error else "no error", e.envelope.type) for e in letters)
+        (kind, type_), most = kinds.most_common(1)[0] if kinds else (("no error", ""), 0)
+        words = f"{q.dead} dead letter{'s' if q.dead > 1 else ''}"
+        mostly = f"{kind} of {type_}" if most == len(letters) else f"mostly {kind} of {type_}"
+        shown, where = safe(name), safe(f"type={type_} kind={kind}")
+        yield Finding(
+            "warning",
+            f"queue {name}: {words}, {mostly}",
+            f"Look: jqctl dead ls --queue {shown}. When the cause is gone: jqctl dead retry --queue {shown} --where '{where}' --rate 10/s",
+        )
+
+
+def _hosts(found: Any) -> Iterator[Finding]:
+    for host in found.hosts:
+        silent = (found.now_ms - host.at_ms) / 1000
+        if silent > SILENT:
+            yield Finding(
+                "warning",
+                f"host {host.hostname or host.id} has not reported for {ago(silent)}",
+                "Is its jqd running (systemctl status jqd), and can it reach Redis? Its jobs are taken over when its leases end.",
+            )

@@ -44,7 +44,8 @@ def draw(frame: Frame, width: int, height: int) -> RenderableType:
     rows = max(2, min(len(queues), room // 2)) if queues else 0
     workers = max(0, room - rows)
     parts: list[RenderableType] = [_title(frame, width), _totals(frame), Text("")]
-    parts += [_queues(frame, queues[:rows], len(queues) - rows, width), Text("")]
+    more = f"… {len(queues) - rows} more queues: see jqctl stats" if rows < len(queues) else ""
+    parts += [_queues(frame, queues[:rows], width), Text(more, "dim")]
     parts += [_workers(frame, workers, width), _keys(frame)]
     return Group(*parts)
 
@@ -52,11 +53,11 @@ def draw(frame: Frame, width: int, height: int) -> RenderableType:
 def _title(frame: Frame, width: int) -> Table:
     grid = Table.grid(expand=True)
     grid.add_column(no_wrap=True, overflow="ellipsis")
-    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True, min_width=10)
     said, health = Text.assemble(("jqd ", "bold"), (safe(frame.where), "cyan")), frame.health
     if "name" in health:
         said.append(f"  {health['name']}", "dim")
-    if "used_memory" in health:
+    if width >= WIDE and "used_memory" in health:
         most = f" of {_bytes(health['maxmemory'])}" if health.get("maxmemory") else ""
         said.append(f"  memory {_bytes(health['used_memory'])}{most}", "dim")
     if width >= WIDE and "round_trip_ms" in health:
@@ -83,7 +84,7 @@ def _totals(frame: Frame) -> Text:
     return line
 
 
-def _queues(frame: Frame, shown: Sequence[tuple[str, Mapping[str, Any]]], hidden: int, width: int) -> Table:
+def _queues(frame: Frame, shown: Sequence[tuple[str, Mapping[str, Any]]], width: int) -> Table:
     grid = _grid()
     grid.add_column("QUEUE", no_wrap=True, overflow="ellipsis", ratio=1)
     for name in ("WAITING", "LATENCY", "DONE", "FAILED", "RUNNING", "SCHEDULED", "DEAD"):
@@ -105,8 +106,6 @@ def _queues(frame: Frame, shown: Sequence[tuple[str, Mapping[str, Any]]], hidden
         if width >= WIDE:
             cells.append(Text(spark(pace.depths, SPARK), "blue"))
         grid.add_row(*cells)
-    if hidden > 0:
-        grid.add_row(Text(f"… {hidden} more queues: see jqctl stats", "dim"))
     return grid
 
 

@@ -49,7 +49,10 @@ def _looks(target: Target) -> Iterator[tuple[dict[str, Any], dict[str, Any], dic
 
     paces: dict[str, Pace] = {}
     while True:
-        stats = target.inspector.stats()
+        found = target.inspector.snapshot()
+        stats, names = found.plain(), {host.id: host.hostname for host in found.hosts}
+        for worker in stats["workers"]:
+            worker["host"] = names.get(".".join(worker["worker"].split(".")[:2])) or worker["host"]
         look(paces, time.monotonic(), stats["queues"])
         yield stats, health(target.inspector.server), paces
 

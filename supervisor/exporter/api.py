@@ -24,7 +24,7 @@ from supervisor.exporter.desk import Busy, Desk
 
 MOST_BODY = 1 << 20
 WRONG_TOKEN_WAITS = 0.25
-PAGE = 200
+PAGE = 500
 OFF = "operator actions are off: set http.token to switch them on"
 _order = msgspec.json.Decoder(Order).decode
 

@@ -35,7 +35,9 @@ class Dashboard:
         self.browser.open(self.url + "healthz")
         self.browser.js("sessionStorage.clear(); localStorage.clear()")
         if token:
-            self.browser.js("sessionStorage.setItem('jqd.token', arguments[0]); sessionStorage.setItem('jqd.by', 'Ada')", TOKEN)
+            self.browser.js(
+                "sessionStorage.setItem('jqd.token', arguments[0]); sessionStorage.setItem('jqd.by', 'Ada')", TOKEN
+            )
         self.browser.open(f"{self.url}#/{view}")
         self.browser.wait_for("live", "#pulse")
         return self.browser

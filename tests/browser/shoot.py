@@ -5,8 +5,11 @@ The stub folder beside it makes the exporter sample twice a second, so that a mi
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import random
+import re
 import sys
 import tempfile
 import threading
@@ -21,7 +24,7 @@ from tests.support.waiting import eventually
 
 IMAGES = ROOT / "docs/img"
 TOKEN = "sesame"
-HANDLERS = '''
+HANDLERS = """
 import random, time
 from jobqueue import handler, SkipRetry
 
@@ -50,7 +53,7 @@ def deliver(url: str, event: dict):
 
 @handler("search:index")
 def index(ids: list): work(0.03)
-'''
+"""
 
 
 class Traffic(threading.Thread):
@@ -68,19 +71,46 @@ class Traffic(threading.Thread):
             t = time.monotonic() - began
             wave = 1 + (3 if 12 < t % 45 < 22 else 0)
             items: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
-            items += [("email:welcome", {"user_id": rng.randrange(10**6), "locale": "de"}, {}) for _ in range(rng.randrange(6) * wave)]
-            items += [("search:index", {"ids": [rng.randrange(999) for _ in range(5)]}, {}) for _ in range(rng.randrange(4))]
+            items += [
+                ("email:welcome", {"user_id": rng.randrange(10**6), "locale": "de"}, {})
+                for _ in range(rng.randrange(6) * wave)
+            ]
+            items += [
+                ("search:index", {"ids": [rng.randrange(999) for _ in range(5)]}, {}) for _ in range(rng.randrange(4))
+            ]
             if rng.random() < 0.5:
                 items.append(("invoice:render", {"invoice": f"2026-{rng.randrange(9999):04d}", "pages": 2}, {}))
             if rng.random() < 0.2:
-                items.append(("webhook:deliver", {"url": f"https://{rng.choice(['shop', 'legacy', 'crm'])}.example.com/hook", "event": {"kind": "order.paid", "order": rng.randrange(10**5)}}, {}))
+                items.append(
+                    (
+                        "webhook:deliver",
+                        {
+                            "url": f"https://{rng.choice(['shop', 'legacy', 'crm'])}.example.com/hook",
+                            "event": {"kind": "order.paid", "order": rng.randrange(10**5)},
+                        },
+                        {},
+                    )
+                )
             if rng.random() < 0.16 * wave:
                 items.append(("image:resize", {"path": f"uploads/{rng.randrange(10**6):06x}.jpg", "width": 1200}, {}))
             if rng.random() < 0.006 or t < 0.5:
-                items.append(("report:monthly", {"customer": rng.choice(["Nordlicht GmbH", "Ateliers Dupont"]), "month": "2026-10"}, {}))
+                items.append(
+                    (
+                        "report:monthly",
+                        {"customer": rng.choice(["Nordlicht GmbH", "Ateliers Dupont"]), "month": "2026-10"},
+                        {},
+                    )
+                )
             if rng.random() < 0.05:
                 items.append(("email:welcome", {"user_id": 1, "locale": "fr"}, {"delay": rng.randrange(60, 7200)}))
-            queues = {"email:welcome": "mail", "invoice:render": "billing", "image:resize": "media", "report:monthly": "reports", "webhook:deliver": "webhooks", "search:index": "default"}
+            queues = {
+                "email:welcome": "mail",
+                "invoice:render": "billing",
+                "image:resize": "media",
+                "report:monthly": "reports",
+                "webhook:deliver": "webhooks",
+                "search:index": "default",
+            }
             for type_, payload, options in items:
                 queue.enqueue(type_, payload, queue=queues[type_], **options)
 
@@ -110,11 +140,32 @@ def main() -> None:
             traffic.start()
             jqd.send(1)
             time.sleep(seconds)
+            screen(server.url)
             shoot(f"http://{address}/", server)
         finally:
             traffic.over.set()
             jqd.close()
             server.close()
+
+
+def screen(url: str) -> None:
+    """`jqctl top` as an SVG, without the fonts that rich would fetch."""
+    from rich.console import Console
+
+    from supervisor.ctl import top
+    from supervisor.ctl.screen import draw
+    from supervisor.ctl.target import Target
+
+    os.environ["REDIS_URL"] = url
+    target, console = Target(), Console(record=True, width=118, height=32, file=io.StringIO(), force_terminal=True)
+    looks = top._looks(target)
+    for _ in range(40):
+        found = next(looks)
+        time.sleep(0.5)
+    target.inspector.server.where = "redis://jobs.example.com:6379"
+    console.print(draw(top._frame(target, *found), 118, 32))
+    text = console.export_svg(title="jqctl top")
+    (IMAGES / "jqctl-top.svg").write_text(re.sub(r"@font-face {.*?}", "", text, flags=re.DOTALL))
 
 
 def shoot(url: str, server: Server) -> None:

@@ -17,7 +17,14 @@ from typing import Any
 from tests.support.waiting import eventually
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "ArrowDown": "\ue015", "ArrowUp": "\ue013", "Tab": "\ue004", "Space": " "}
+KEYS = {
+    "Enter": "\ue007",
+    "Escape": "\ue00c",
+    "ArrowDown": "\ue015",
+    "ArrowUp": "\ue013",
+    "Tab": "\ue004",
+    "Space": " ",
+}
 
 
 def missing() -> str | None:
@@ -47,8 +54,16 @@ class Browser:
         self.session = ""
         try:
             eventually(self._ready, 20, what="chromedriver")
-            arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
-            options = {"args": [*arguments, f"--window-size={width},{height}", f"--user-data-dir={self.folder}/profile"]}
+            arguments = [
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--hide-scrollbars",
+            ]
+            options = {
+                "args": [*arguments, f"--window-size={width},{height}", f"--user-data-dir={self.folder}/profile"]
+            }
             wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
             self.session = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
         except BaseException:
@@ -85,9 +100,7 @@ class Browser:
 
     def find(self, css: str, has: str = "") -> dict[str, str]:
         """The first visible element that fits and has `has` in its text. Raises BrowserFault if there is none."""
-        script = (
-            "return [...document.querySelectorAll(arguments[0])].find(e => e.checkVisibility() && e.textContent.includes(arguments[1]))"
-        )
+        script = "return [...document.querySelectorAll(arguments[0])].find(e => e.checkVisibility() && e.textContent.includes(arguments[1]))"
         found = self.js(script, css, has)
         if found is None:
             raise BrowserFault(f"no visible {css} with {has!r}")
@@ -117,7 +130,9 @@ class Browser:
 
     def wait_for(self, words: str, css: str = "body", timeout: float = 15) -> str:
         """Until `words` can be read in `css`."""
-        return eventually(lambda: words in self.text(css) and self.text(css), timeout, every=0.05, what=f"{words!r}") or ""
+        return (
+            eventually(lambda: words in self.text(css) and self.text(css), timeout, every=0.05, what=f"{words!r}") or ""
+        )
 
     def console(self) -> list[str]:
         """Warnings and errors since the last call."""
@@ -129,9 +144,7 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.devtools("Emulation.setEmulatedMedia", features=[scheme])
         if phone:
-            self.devtools(
-                "Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=2, mobile=True
-            )
+            self.devtools("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=2, mobile=True)
         else:
             self.devtools("Emulation.clearDeviceMetricsOverride")
 

@@ -82,7 +82,7 @@ function jobsView(state) {
       finally { if (mine === this.loading) this.loading_now = false; }
     },
 
-    page(cursor) { return desk.get("/api/jobs", {state, queue: this.queue.options.length ? this.queue.value : this.wanted, where: this.where, cursor, limit: 100}); },
+    page(cursor) { return desk.get("/api/jobs", {state, queue: this.queue.options.length ? this.queue.value : this.wanted, where: this.where, cursor, limit: cursor ? 500 : 100}); },
 
     take(page) {
       for (const job of page.jobs) {

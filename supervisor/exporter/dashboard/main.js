@@ -1,7 +1,7 @@
 // Which view is shown, by the address after #, and the keys that work everywhere.
 const VIEWS = {queues: queuesView, workers: workersView, pending: jobsView("pending"), scheduled: jobsView("scheduled"), dead: jobsView("dead"), system: systemView};
 const NAMES = {queues: "Queues", workers: "Workers", pending: "Waiting", scheduled: "Scheduled", dead: "Dead", system: "System"};
-let view = null, listener = null;
+let view = null, listener = null, inSight = null;
 
 function link(name, query) { const q = new URLSearchParams(Object.entries(query || {}).filter(([, value]) => value)); return `#/${name}${String(q) ? "?" + q : ""}`; }
 function route() { const [name, query] = location.hash.replace(/^#\/?/, "").split("?"); return [name in VIEWS ? name : "queues", new URLSearchParams(query || "")]; }
@@ -21,7 +21,7 @@ function go() {
   view.draw(store.now);
   for (const tab of $("tabs").children) {
     tab.dataset.name === name ? tab.setAttribute("aria-current", "page") : tab.removeAttribute("aria-current");
-    if (tab.dataset.name === name) $("tabs").scrollLeft = tab.offsetLeft - innerWidth / 3;
+    if (tab.dataset.name === name) inSight = tab;
   }
 }
 
@@ -36,6 +36,8 @@ function tabs() {
       badge.hidden = !n;
       text(badge, count(n || 0)); cls(badge, tab.dataset.name === "dead" ? "n bad" : "n");
     }
+    // On a phone the tabs scroll; their width is known once their numbers are.
+    if (inSight) { $("tabs").scrollLeft = inSight.offsetLeft - $("tabs").offsetLeft - ($("tabs").clientWidth - inSight.offsetWidth) / 2; inSight = null; }
     text($("hostname"), store.hello ? store.hello.hostname : "");
     if (Boolean(store.hello) && desk.shown !== desk.possible) { desk.shown = desk.possible; desk.show(); }
   });
