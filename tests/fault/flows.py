@@ -153,6 +153,7 @@ def ended(stage: Stage) -> list[str]:
 
 WORKING = {"worker": None}
 _STEWARD_RECOVERS = frozenset({"fence", "recover"})
+_LEAVING = frozenset({"settle", "retire"})
 _LIST = (
     Flow("enqueue", _plain, {"producer": None}),
     Flow("enqueue unique", _unique, {"producer": None}),
@@ -166,11 +167,7 @@ _LIST = (
     Flow("recover", _recover, {"steward": _STEWARD_RECOVERS, "worker": None}),
     Flow("hand back", _hand_back, {"steward": frozenset({"hand_back"}), "worker": frozenset({"settle"})}),
     Flow("reconcile", _reconcile, {"worker": CONNECTING | {"settle"}}),
-    Flow(
-        "drain",
-        _drain,
-        {"worker": None, "steward": frozenset({"leases", "retire", "return_next", "fence", "recover"})},
-    ),
-    Flow("reload", _reload, {"worker": None, "steward": _STEWARD_RECOVERS}),
+    Flow("drain", _drain, {"worker": _LEAVING, "steward": frozenset({"leases", *_STEWARD_RECOVERS})}),
+    Flow("reload", _reload, {"worker": _LEAVING | {"join"}, "steward": _STEWARD_RECOVERS}),
 )
 FLOWS = {flow.name: flow for flow in _LIST}

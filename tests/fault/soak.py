@@ -38,7 +38,7 @@ from tests.fault.faults import FAULTS
 from tests.fault.history import Blow, History, Run, Verdict, judge
 from tests.fault.proxy import Event, Proxy, Rule
 from tests.fault.proxy import Verdict as Next
-from tests.fault.soakhost import ENTER, Host
+from tests.fault.soakhost import ENTER, KILLED, Host
 from tests.fault.soakplan import STEPS, Load, Stroke, load, strokes
 from tests.fault.stage import PERSISTENT, QUEUES
 from tests.support.jqd import job
@@ -172,7 +172,7 @@ class Soak:
         host = self._host_of(pid)
         self.blows.append(Blow(fault, host.known_as(pid), time.monotonic()))
         if pid == host.pid:
-            host._ordered |= {-9, 137}
+            host._ordered |= KILLED
 
     def master(self) -> int:
         return self.hosts[0].pid

@@ -21,6 +21,7 @@ from tests.fault.stage import HANDLERS
 from tests.support.jqd import Jqd
 
 BASE: Final = 100_000_000  # process numbers of one life of one host are below this
+KILLED: Final = frozenset({-9, 137, 1})  # 1: `unshare` cannot end as its child did
 ENTER: Final = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL")
 
 
@@ -77,7 +78,7 @@ class Host(Jqd):
 
     def order(self, number: int) -> None:
         """A signal to the master that ends it; the exit codes that go with it."""
-        self._ordered |= {-9, 137} if number == signal.SIGKILL else {0, 75}
+        self._ordered |= KILLED if number == signal.SIGKILL else {0, 75}
         self.signal(self.pid, number)
 
     @staticmethod
