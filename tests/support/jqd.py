@@ -16,6 +16,7 @@ import psutil
 import redis
 import yaml
 
+from tests.support.mortal import die_with_parent
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +107,7 @@ class Jqd:
             self.log_start = log.tell()
             self.process = subprocess.Popen(
                 [*self.prefix, sys.executable, *os.environ.get("JQD_TEST_RUN", "-m supervisor.cli -c").split(), "jqd.yaml", *args],
-                cwd=self.folder, env=environment | self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                cwd=self.folder, env=environment | self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent,
             )  # fmt: skip
         if wait:
             self.wait_ready()

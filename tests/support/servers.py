@@ -14,6 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.support.mortal import die_with_parent
 from tests.support.waiting import eventually
 
 
@@ -62,7 +63,9 @@ class Server:
         """Start and wait until it answers (loading its files is over)."""
         assert self._process is None, "the server is running"
         Path(self.socket_path).unlink(missing_ok=True)
-        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=die_with_parent
+        )
         eventually(self._answers, 20, every=0.002, what=f"the start of {self._command[0]}")
 
     def client(self, **options: Any) -> redis.Redis[Any]:
