@@ -75,6 +75,11 @@ class Parking:
         self._end_parked()
         return woken
 
+    def open(self) -> None:
+        """Open all connections now, not each with its first call. Raises Unavailable, ServerRefused."""
+        for queue in self._keys:
+            self._place(queue)
+
     def _place(self, queue: str) -> Parked:
         parked = self._parked.get(queue)
         if parked is None:

@@ -42,7 +42,8 @@ class Link:
 
 class WorkerSession:
     """See `jobqueue.worker.Session`. `wakeup_fd` becomes readable when the worker is told something; it is emptied by `drain_wakeup`.
-    `turned` is called at least once in a few seconds while it waits."""
+    `complete`: open the connections for waiting at once. After an outage a server may let one in and no more: such a session is none,
+    and the next attempt must come later, not at once. `turned` is called at least once in a few seconds while it waits."""
 
     def __init__(
         self,
@@ -53,12 +54,20 @@ class WorkerSession:
         wakeup_fd: int,
         drain_wakeup: Callable[[], None],
         turned: Callable[[], None] = lambda: None,
+        *,
+        complete: bool = False,
     ) -> None:
         self._link = Link(settings, queues, name)
         self.port = self._link.queue
         self._wakeup_fd, self._drain = wakeup_fd, drain_wakeup
         self._parking = Parking(self._link.wire, self._link.dial, {q: self.port.keys(q) for q in served}, turned)
         self.warnings = self._link.server.warnings
+        if complete:
+            try:
+                self._parking.open()
+            except BaseException:
+                self.close()
+                raise
 
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
         woken = self._parking.wait(queues, timeout, self._wakeup_fd)

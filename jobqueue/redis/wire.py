@@ -42,8 +42,10 @@ class Wire:
         self._sock: socket.socket | None = None
         try:
             self._sock = self._open(endpoint)
-            self._sock.settimeout(timeout)
+            # Opened in a moment or not at all: whoever waits longer here comes late when the network is sound again.
+            self._sock.settimeout(min(timeout, endpoint.connect_timeout))
             self._greet(endpoint, name)
+            self._sock.settimeout(timeout)
         except Unavailable as lost:
             self.close()
             # A server that wants a client certificate says so only after the handshake (TLS 1.3).
