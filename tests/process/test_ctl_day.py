@@ -21,6 +21,7 @@ import pytest
 
 from jobqueue import codec
 from jobqueue.job import Envelope, ErrorInfo
+from tests.process.test_ctl import Ctl
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 
@@ -30,17 +31,16 @@ BYE = b"\x1b[?1049l"
 
 
 def environ(url: str, **more: str) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if k not in ("REDIS_URL", "JQ_REDIS_ADDR", "JQD_CONFIG", "NO_COLOR")}
+    clean = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("REDIS_URL", "JQ_REDIS_ADDR", "JQD_CONFIG", "NO_COLOR", "COLUMNS", "LINES")
+    }
     return clean | {"PYTHONPATH": str(ROOT), "REDIS_URL": url, "TERM": "xterm-256color"} | more
 
 
-def ctl(server: Server, *arguments: str, code: int = 0, stdin: bytes = b"", **more: str) -> str:
-    done = subprocess.run(
-        [*COMMAND, *arguments], input=stdin, capture_output=True, env=environ(server.url, **more), cwd=server.folder
-    )
-    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    assert b"Traceback" not in done.stderr
-    return done.stdout.decode()
+def ctl(server: Server, *arguments: str, code: int = 0, **more: str) -> str:
+    return Ctl(server, server.folder)(*arguments, code=code, **more)
 
 
 class Terminal:

@@ -15,7 +15,7 @@ const live = {
     });
     this.source.addEventListener("now", e => {
       const now = JSON.parse(e.data);
-      store.now = now; store.received = performance.now(); store.offset = now.at - Date.now();
+      store.now = now; store.received = performance.now(); follow(now.at - Date.now());
       if (now.point) remember(now.point);
       draw();
     });
@@ -26,6 +26,9 @@ const live = {
     };
   },
 };
+
+// The exporter's clock against ours: the event that came quickest tells it best.
+function follow(offset) { store.offset = store.synced && offset < store.offset ? store.offset + (offset - store.offset) * 0.02 : offset; store.synced = true; }
 
 function remember(point) {
   const past = store.history;
