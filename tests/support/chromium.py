@@ -100,8 +100,10 @@ class Browser:
 
     def find(self, css: str, has: str = "") -> dict[str, str]:
         """The first visible element that fits and has `has` in its text. Raises BrowserFault if there is none."""
-        script = "const all = [...document.querySelectorAll(arguments[0])]; "
+        script = (
+            "const all = [...document.querySelectorAll(arguments[0])]; "
             "return all.find(e => e.checkVisibility() && e.textContent.includes(arguments[1]))"
+        )
         found = self.js(script, css, has)
         if found is None:
             raise BrowserFault(f"no visible {css} with {has!r}")
