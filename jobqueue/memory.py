@@ -261,6 +261,16 @@ class MemoryQueue:
         q.leases.update(dict.fromkeys(known, self.clock() + lease_ms))
         return len(known)
 
+    def expire_dead(self, queue: str, ttl_ms: int, limit: int = 1000) -> int:
+        """See StewardPort."""
+        q, before = self.state(queue), self.clock() - ttl_ms
+        old = sorted((item for item in q.dead.items() if item[1] <= before), key=by_time)[:limit]
+        for element, _ in old:
+            del q.dead[element]
+        if old:
+            q.stats["dead_expired"] += len(old)
+        return len(old)
+
     def return_next(self, queue: str) -> int:
         """See StewardPort."""
         return self.state(queue).return_next()

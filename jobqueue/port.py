@@ -155,6 +155,9 @@ class StewardPort(Protocol):
     def beat(self, queue: str, workers: Sequence[str], lease_ms: int) -> int:
         """Renew leases of those that are still registered; returns how many were."""
 
+    def expire_dead(self, queue: str, ttl_ms: int, limit: int = 1000) -> int:
+        """Drop dead letters that are older than that, oldest first; returns how many (`limit`: perhaps there are more)."""
+
     def return_next(self, queue: str) -> int:
         """What lingers in `next` goes back to the ready list; returns how many."""
 

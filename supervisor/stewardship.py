@@ -119,6 +119,12 @@ class Stewardship:
         times = [due for due in self.due.values() if due]
         return max(0.0, (min(times) - self.clock.server_ms(now)) / 1000) if times else float("inf")
 
+    def expire_dead(self) -> None:
+        """Dead letters leave after their queue's `dead_ttl`."""
+        for queue, settings in self.queues.items():
+            while settings.dead_ttl is not None and self.port.expire_dead(queue, int(settings.dead_ttl * 1000)) >= 1000:
+                pass
+
     def beat(self) -> None:
         """Renew the leases of all workers of this host that a sweep has seen alive."""
         for queue, workers in self.living.items():

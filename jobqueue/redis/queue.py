@@ -293,6 +293,11 @@ class RedisQueue:
         k = self.keys(queue)
         return int(self._run("beat", [k.workers, k.leases], [lease_ms, *workers]))
 
+    def expire_dead(self, queue: str, ttl_ms: int, limit: int = 1000) -> int:
+        """See StewardPort."""
+        k = self.keys(queue)
+        return int(self._run("expire_dead", [k.dead, k.stats], [ttl_ms, limit]))
+
     def return_next(self, queue: str) -> int:
         """See StewardPort."""
         k = self.keys(queue)

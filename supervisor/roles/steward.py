@@ -37,6 +37,7 @@ from supervisor.stewardship import Clock, Stewardship
 ALIVE: Final = 0.5
 BEAT: Final = 3.0
 SWEEP: Final = 1.0
+DEAD: Final = 60.0  # how often dead letters are looked at for their age
 QUEUES: Final = 5.0  # how often the registry of queues is read
 LOOK_BUSY, LOOK_IDLE = 0.010, 0.025
 TIMEOUT: Final = 2.0  # of one reply: the master replaces a steward that is silent for 5 s
@@ -71,7 +72,7 @@ class Steward:
         self.last_sweep: float | None = None  # since when the master waits for the answer
         self.orphaned: float | None = None  # since when the master is gone
         self.retry_at = self.delay = 0.0
-        self.at = dict.fromkeys(("alive", "beat", "sweep", "queues", "look"), 0.0)
+        self.at = dict.fromkeys(("alive", "beat", "sweep", "queues", "dead", "look"), 0.0)
         self.follow_ups: list[float] = []
         self.slots: tuple[int, ...] = ()
         self.code = 0
@@ -277,6 +278,9 @@ class Steward:
             self.at["beat"] = now
             duties.beat()
             self._snapshot(self.link)
+        if now - self.at["dead"] >= DEAD:
+            self.at["dead"] = now
+            duties.expire_dead()
         if now - self.at["queues"] >= QUEUES:
             self.at["queues"] = now
             self._know_queues(self.link, duties)

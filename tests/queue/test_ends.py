@@ -189,3 +189,16 @@ def _numbered(disposition: Disposition, number: int) -> Disposition:
             return Bury(element + b"%d" % number)
         case _:
             return disposition
+
+
+def test_dead_letters_leave_after_their_time_oldest_first(backend: Backend) -> None:
+    enqueue(backend, b"a", b"b")
+    hand = Hand(backend)
+    hand.claim(2)
+    hand.settle(done(b"a", Bury(b"dead a"), "a"), done(b"b", Bury(b"dead b"), "b"))
+    assert backend.port.expire_dead("q", 60_000) == 0
+    assert len(backend.dead("q")) == 2
+    assert backend.port.expire_dead("q", -60_000, 1) == 1
+    assert backend.port.expire_dead("q", -60_000) == 1
+    assert backend.dead("q") == []
+    assert backend.stats("q")["dead_expired"] == 2
