@@ -9,12 +9,13 @@ enforces hard limits then and ends them after `drain_timeout`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final
 
 import msgspec
@@ -25,7 +26,7 @@ from jobqueue.redis.keys import host_key, queues_key
 from jobqueue.redis.session import Link
 from jobqueue.redis.wire import PENDING, Wire, wait_readable
 from jobqueue.settings import EVERY_QUEUE, QueueSettings, settings_of
-from supervisor import channel as channels
+from supervisor import channel as channels, lastwords
 from supervisor import identity, logs, roles, spawn
 from supervisor.channel import ChannelClosed, Message
 from supervisor.metrics import StewardMetrics
@@ -48,6 +49,16 @@ ALARM_BLOCK: Final = 1  # seconds a call stays parked on the alarms
 ALARM_PATIENCE: Final = 3.0  # how much later its answer may come before the connection counts as lost
 SHOWN: Final = ("pid", "generation", "ready", "queue", "held", "done", "job_id", "type", "running_seconds")
 AFTER_A_DEATH: Final = (0.02, 0.2)  # when to look for a job that its woken worker never claimed
+
+
+@contextlib.contextmanager
+def _comfort() -> Iterator[None]:
+    """What only dashboards need must not keep a steward from its duties when the server's memory is full."""
+    try:
+        yield
+    except ServerRefused as refused:
+        if refused.code != "OOM":
+            raise
 
 
 class Steward:
@@ -219,7 +230,8 @@ class Steward:
         configured = [q for pool in self.settings.pools for q in pool.queues]
         configured = list(dict.fromkeys([*configured, *(q for q in self.settings.queues if q != EVERY_QUEUE)]))
         if not duties.queues:
-            link.queue.register(configured)
+            with _comfort():
+                link.queue.register(configured)
         found: dict[str, QueueSettings] = {q: self.settings.queue(q) for q in configured}
         for member in link.wire.call("SMEMBERS", queues_key(self.settings.redis.key_prefix)):
             name, equals, key = member.decode("utf-8", "replace").partition("=")
@@ -289,7 +301,12 @@ class Steward:
             self._answer_last_sweep(duties, now)
 
     def _recover(self, duties: Stewardship, told: Told) -> None:
+        birth = self._birth_of(told.worker)
+        if birth is not None and told.cause != "exited":
+            told = replace(told, last=lastwords.told(*lastwords.read(birth)))
         n = duties.recover(told)
+        if birth is not None:
+            lastwords.forget(birth)
         self.deaths.pop(told.seq, None)
         self.metrics.recovery(time.monotonic() - told.at)
         if n or told.cause != "exited":
@@ -297,6 +314,14 @@ class Steward:
         if told.seq and self.orphaned is None:
             self._tell({"kind": "recovered", "seq": told.seq})
         self.follow_ups = sorted([*self.follow_ups, *(time.monotonic() + after for after in AFTER_A_DEATH)])[-16:]
+
+    def _birth_of(self, worker: str) -> int | None:
+        """Of a worker of this master; others keep their words elsewhere."""
+        try:
+            name = identity.parse(worker)
+        except identity.BadWorkerName:
+            return None
+        return name.birth if (name.host, name.nonce) == (self.start.host, self.start.nonce) else None
 
     def _hear_alarm(self, duties: Stewardship, now: float) -> None:
         assert self.alarm is not None
@@ -344,7 +369,8 @@ class Steward:
             "workers": workers,
         }
         key = host_key(self.settings.redis.key_prefix, f"{self.start.host}.{self.start.nonce}")
-        link.wire.call("SET", key, msgspec.json.encode(data), "EX", SNAPSHOT_TTL)
+        with _comfort():
+            link.wire.call("SET", key, msgspec.json.encode(data), "EX", SNAPSHOT_TTL)
 
     def _answer_last_sweep(self, duties: Stewardship, now: float) -> None:
         """All workers are gone: put back whatever they left, and count what is still in a list of ours."""

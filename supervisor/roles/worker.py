@@ -7,6 +7,7 @@ an exception, which the caller tells the master; after hello it is the exit code
 from __future__ import annotations
 
 import contextlib
+import errno
 import faulthandler
 import os
 import random
@@ -26,7 +27,7 @@ from jobqueue.redis.session import WorkerSession
 from jobqueue.registry import Registry
 from jobqueue.surroundings import Surroundings
 from jobqueue.worker import Worker
-from supervisor import identity, logs, roles
+from supervisor import identity, lastwords, logs, roles
 from supervisor.channel import Channel
 from supervisor.metrics import WorkerMetrics
 from supervisor.scoreboard import AbortReason, RowWriter, Scoreboard
@@ -93,6 +94,9 @@ class Recycling:
 
     def __call__(self, done: int) -> bool:
         pool, now = self._pool, time.monotonic()
+        if _no_descriptor_left():
+            self._log.warning("worker recycled: its jobs have used up its descriptors")
+            return True
         if pool.max_jobs is not None and done >= pool.max_jobs:
             return True
         if pool.max_age is not None and now - self._born >= pool.max_age:
@@ -104,6 +108,15 @@ class Recycling:
             return False
         self._log.warning("worker recycled for its memory", used=used, max_memory=pool.max_memory)
         return True
+
+
+def _no_descriptor_left() -> bool:
+    """Whether the next file a job opens will be refused."""
+    try:
+        os.close(os.dup(0))
+    except OSError as error:
+        return error.errno == errno.EMFILE
+    return False
 
 
 def own_memory() -> int:
@@ -123,6 +136,8 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     name = str(identity.WorkerName(spec.host, spec.nonce, spec.pool, spec.index, spec.birth, pid, starttime))
     pool = next(p for p in settings.pools if p.name == spec.pool)
     logs.configure("worker", settings.log, slot=f"{spec.pool}/{spec.index}", generation=spec.generation)
+    words = lastwords.listen(spec.birth)
+    logs.keep(words.add if words is not None else None)
     log = logs.get_logger("worker")
     _be_nice(pool, log)
     writer = board.writer(spec.slot)
@@ -130,7 +145,7 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     label = f"jqd: worker {spec.pool}/{spec.index}"
     metrics = WorkerMetrics(spec.slot, spec.pool)
     around = Surroundings(
-        connect=_connector(settings, name, pool, bell, writer.beat, log),
+        connect=_connector(settings, name, pool, bell, writer.beat),
         pause=bell.pause,
         board=writer,
         meter=MetricsMeter(metrics),
@@ -155,11 +170,13 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     log.debug("worker leaves", cause=reason, done=worker.runner.done)
     _call_all(registry.worker_stop)
     metrics.flush()
+    if words is not None:
+        words.forget()
     return 0
 
 
 def _connector(
-    settings: Settings, name: str, pool: Pool, bell: Bell, beat: Callable[[], None], log: Any
+    settings: Settings, name: str, pool: Pool, bell: Bell, beat: Callable[[], None]
 ) -> Callable[[], WorkerSession]:
     before = False
 

@@ -92,18 +92,18 @@ def test_a_master_without_descriptors_waits_for_better_times(jqd: NewJqd, server
     assert leftovers(client) == {}
 
 
-def test_a_worker_that_used_up_its_descriptors_is_replaced_when_it_needs_one(jqd: NewJqd, server: Server) -> None:
-    """While its connections last it works on; without one it could never connect again."""
+def test_a_worker_whose_jobs_used_up_its_descriptors_is_replaced(jqd: NewJqd, server: Server) -> None:
+    """Every later job would fail in it, and so would a new connection."""
     one, client = jqd(handlers=GREEDY, pools=[ONE]), server.client()
     [pid] = one.pids("worker")
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (64, 64))
-    push(client, job("open"), job("noop"))
-    eventually(lambda: stats(client).get("processed") == 2)
-    client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    push(client, job("note", {"name": "b"}))
-    eventually(lambda: one.names("note") == ["b"], 20)
-    assert int(one.runs("note")[-1][2]) != pid
-    assert one.events("worker without descriptors")
+    push(client, job("open"))
+    eventually(lambda: one.events("used up its descriptors"), 20)
+    push(client, job("note", {"name": "a"}))
+    eventually(lambda: one.names("note") == ["a"], 20)
+    assert int(one.runs("note")[0][2]) != pid
+    assert [gone["cause"] for gone in one.events("worker gone")] == ["exited"]
+    assert stats(client)["processed"] == 2
 
 
 def test_a_fork_that_is_refused_is_one_line_and_a_later_attempt() -> None:
