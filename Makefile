@@ -9,7 +9,7 @@ BIN := .venv/bin
 .PHONY: help run test check fmt format-check lint types bench interleave fault soak clean
 
 help:
-	@echo "make run | test | check | fmt | bench | clean"
+	@echo "make run | test | check | fmt | bench | bench-scale | bench-peers | clean"
 
 # On a terminal jqd is a job of its own (bash -m): Ctrl-C reaches it and not make, which would end with an error though jqd did not.
 run: .venv/.run
@@ -45,8 +45,17 @@ fault: .venv/.dev
 soak: .venv/.dev
 	$(BIN)/python -m tests.fault.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
+# This project alone, some minutes: benchmarks/results/bench.md.
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks
+
+# Whether the cost of a job stays the same with millions of them, 100 queues, 64 workers: benchmarks/results/scale.md.
+bench-scale: .venv/.dev
+	$(BIN)/python -m benchmarks.scale
+
+# Side by side with other job queues, each installed under .bench/: benchmarks/results/peers.md.
+bench-peers: .venv/.dev
+	$(BIN)/python -m benchmarks.peers
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
