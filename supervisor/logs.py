@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from supervisor import journal, logformat
+from supervisor.logflood import Flood
 from supervisor.logsink import Sink
 from supervisor.settings import Log
 
@@ -43,6 +44,8 @@ class _State:
     context: Mapping[str, Any] = {}
     secrets: tuple[str, ...] = ()
     job: Callable[[], Job | None] | None = None
+    keep: Callable[[bytes], None] | None = None
+    flood = Flood()
 
 
 class Logger:
@@ -90,7 +93,8 @@ def configure(role: str, settings: Log, *, secrets: Iterable[str] = (), **contex
     _State.colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     _State.context = {"pid": os.getpid()} | {key: value for key, value in context.items() if value is not None}
     _State.secrets = tuple(sorted((secret for secret in secrets if len(secret) > 3), key=len, reverse=True))
-    _State.job = None
+    _State.job = _State.keep = None
+    _State.flood = Flood()
     if sink.error is not None:
         get_logger(role).error("the log file cannot be used, standard error is", file=settings.file, error=sink.error)
     if role in RUNS_FOREIGN_CODE:
@@ -114,6 +118,11 @@ def job_context(current: Callable[[], Job | None] | None) -> None:
     _State.job = current
 
 
+def keep(also: Callable[[bytes], None] | None) -> None:
+    """In a worker: `also` gets each line that is written (`supervisor.lastwords`)."""
+    _State.keep = also
+
+
 def job_fields() -> Mapping[str, Any]:
     """What runs now in this process, for `supervisor.stdlog`."""
     job = _State.job() if _State.job is not None else None
@@ -124,14 +133,21 @@ def write(level: str, role: str, event: str, fields: Mapping[str, Any]) -> None:
     """Write one line. Fields win over the process's context. Never raises."""
     try:
         now = time.time()
+        for held in _State.flood.over(now):
+            _line(now, held.level, held.event, {"role": held.role, **_State.context, "repeated": held.times})
         line = {"role": role, **_State.context, **fields}
-        if _State.journal is not None:
-            _State.journal.write(level, event, line, _State.secrets)
-        elif _State.pretty:
-            text = logformat.pretty(now, level, event, line, colour=_State.colour, secrets=_State.secrets)
-            _State.sink.write(text.encode("utf-8", "backslashreplace"))
-        else:
-            limit = _State.sink.limit
-            _State.sink.write(logformat.json_line(now, level, event, line, secrets=_State.secrets, limit=limit))
+        if _State.flood.passes(now, level, role, event, (level, event, str(line))):
+            _line(now, level, event, line)
     except Exception:  # noqa: BLE001, S110 - whatever is wrong with a line, the work goes on
         pass
+
+
+def _line(now: float, level: str, event: str, line: Mapping[str, Any]) -> None:
+    if _State.pretty:
+        text = logformat.pretty(now, level, event, line, colour=_State.colour, secrets=_State.secrets)
+        data = text.encode("utf-8", "backslashreplace")
+    else:
+        data = logformat.json_line(now, level, event, line, secrets=_State.secrets, limit=_State.sink.limit)
+    _State.sink.write(data)
+    if _State.keep is not None:
+        _State.keep(data)

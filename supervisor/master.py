@@ -144,6 +144,7 @@ class Master:
             self._signalled(number, now)
         if now >= self.next_look:
             self.workers.look()
+            self.workers.ask_stacks(now)
             busy = any(slot.job is not None for slot in self.workers.slots.values())
             self.next_look = now + (LOOK_BUSY if busy else LOOK_IDLE)
             if now >= self.next_weighing:

@@ -7,7 +7,7 @@ same retry policy as a failed run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobqueue import codec
@@ -37,6 +37,7 @@ class Told:
     detail: str
     row: Mapping[str, Any] | None
     at: float
+    last: str = ""  # what the process said last (`supervisor.lastwords`)
 
 
 def running_at(told: Told, queue: str, applied: int, held: int) -> int | None:
@@ -51,9 +52,9 @@ def running_at(told: Told, queue: str, applied: int, held: int) -> int | None:
 def outcome_of(told: Told) -> Outcome:
     """How the running job ended."""
     if told.cause in ATTEMPTS:
-        return TimedOut(ATTEMPTS[told.cause])
+        return TimedOut(replace(ATTEMPTS[told.cause], traceback=told.last))
     if told.cause == "crashed":
-        return Crashed(Fault("WorkerDied", told.detail or "its process died"))
+        return Crashed(Fault("WorkerDied", told.detail or "its process died", told.last))
     return Aborted()
 
 

@@ -16,7 +16,7 @@ from math import inf
 from typing import Any
 
 from supervisor import channel as channels
-from supervisor import fleet, memory, rows, spawn
+from supervisor import fleet, lastwords, memory, rows, spawn
 from supervisor.channel import Channel, Message
 from supervisor.deaths import Deaths, cause_of, detail_of
 from supervisor.desired import Abort, Drain, Kill, Policy, PoolSize, SlotAction, Spawn, Why
@@ -53,6 +53,7 @@ class Workers:
     _unknown: dict[int, Death] = field(default_factory=dict)
     _oom: OomCounter = field(default_factory=OomCounter.find)
     _births: int = 0
+    _asked: dict[int, tuple[int, int]] = field(default_factory=dict)  # slot → birth, job: asked for its stack
 
     def lay_out(self, pools: tuple[PoolSize, ...]) -> None:
         self.slots = {slot.number: slot for slot in rows.lay_out(self.slots.values(), pools)}
@@ -132,6 +133,14 @@ class Workers:
                     job = Job(row.number, _seconds(row.soft_ns), _seconds(row.hard_ns))
                 beat = _seconds(row.beat_ns) if row.birth == slot.birth else inf
                 self.slots[slot.number] = slot.running(job, beat)
+
+    def ask_stacks(self, now: float) -> None:
+        """Whoever nears its hard limit is asked where it is, once a job: after the limit there is nobody to ask."""
+        for slot in self.slots.values():
+            near = slot.job is not None and slot.job.hard_at - now < lastwords.LEAD
+            if near and slot.job is not None and self._asked.get(slot.number) != (slot.birth, slot.job.number):
+                self._asked[slot.number] = (slot.birth, slot.job.number)
+                self._signal(slot, lastwords.STACK)
 
     def weigh(self) -> None:
         """Look at the memory of those whose memory is limited."""

@@ -26,8 +26,8 @@ from jobqueue.redis.keys import host_key, queues_key
 from jobqueue.redis.session import Link
 from jobqueue.redis.wire import PENDING, Wire, wait_readable
 from jobqueue.settings import EVERY_QUEUE, QueueSettings, settings_of
-from supervisor import channel as channels, lastwords
-from supervisor import identity, logs, roles, spawn
+from supervisor import channel as channels
+from supervisor import identity, lastwords, logs, roles, spawn
 from supervisor.channel import ChannelClosed, Message
 from supervisor.metrics import StewardMetrics
 from supervisor.recovery import Told
