@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jobqueue import JobQueue
 from jobqueue.errors import JobQueueError, OutcomeUnknown, ServerRefused, Unavailable
 from tests.fault import reading
 from tests.fault.proxy import Cut, Rule
@@ -38,9 +39,9 @@ class Flow:
         return wanted is None or verb.partition(":")[0] in wanted
 
 
-def insist(stage: Stage, name: str, **options: object) -> None:
-    """Enqueue with an id, again and again until accepted: harmless, says the library."""
-    with stage.producer() as queue:
+def insist(stage: Stage, name: str, *, direct: bool = False, **options: object) -> None:
+    """Enqueue with an id, again and again until accepted: harmless, says the library. `direct`: not through the proxy."""
+    with JobQueue(stage.server.url) if direct else stage.producer() as queue:
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -100,14 +101,9 @@ def _bury(stage: Stage, tag: str) -> None:
 
 
 def _promote(stage: Stage, tag: str) -> None:
-    """Enqueued by a producer of its own connection: only what follows is under the proxy's eyes."""
-    from jobqueue import JobQueue
-
-    with JobQueue(stage.server.url) as queue:
-        for i, delay in enumerate((0.1, 0.1, 0.2)):
-            name = f"{tag}promote{i}"
-            queue.enqueue("fault:work", {"path": str(stage.path), "name": name}, delay=delay, queue="default")
-            stage.expect(name)
+    """Enqueued beside the proxy: only what follows is under its eyes."""
+    for i, delay in enumerate((0.1, 0.1, 0.2)):
+        insist(stage, f"{tag}promote{i}", direct=True, delay=delay)
 
 
 def _recover(stage: Stage, tag: str) -> None:
