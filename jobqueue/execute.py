@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable
+from types import TracebackType
 
 from jobqueue.arguments import PayloadMismatch
 from jobqueue.job import Job
@@ -102,6 +103,17 @@ def outcome_of(error: BaseException) -> Outcome:
             return Failed(fault_of(error))
 
 
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without the library's own frames in front of the handler's; all of it if there are no others."""
+    part = trace
+    while part is not None and part.tb_frame.f_code.co_filename.startswith(_OURS):
+        part = part.tb_next
+    return part or trace
+
+
 def fault_of(error: BaseException) -> Fault:
     """Class, message and traceback of an exception, whatever its own __str__ does."""
     try:
@@ -109,7 +121,8 @@ def fault_of(error: BaseException) -> Fault:
     except Exception as worse:  # noqa: BLE001 - a broken __str__ must not hide the failure itself
         message = f"<its __str__ raised {type(worse).__name__}>"
     try:
-        text = "".join(traceback.format_exception(error, limit=-30))
+        trace = _users_part(error.__traceback__)
+        text = "".join(traceback.format_exception(type(error), error, trace, limit=-30))
     except Exception:  # noqa: BLE001 - the same for a broken __repr__ or __cause__
         text = ""
     return Fault(type(error).__name__, message, text)
