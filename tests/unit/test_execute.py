@@ -94,6 +94,7 @@ def test_a_job_can_be_interrupted_only_while_it_runs() -> None:
     armed.fire(7, JobTimeout("too late"))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_that_the_handler_forked_never_comes_back_as_a_second_worker() -> None:
     def function() -> None:
         pid = os.fork()
