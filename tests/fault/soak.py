@@ -116,7 +116,7 @@ class Soak:
             self.folder / f"host{number}",
             self.proxy.url,
             redis={"url": self.proxy.url, "socket_timeout": "1s", "connect_timeout": "1s"},
-            pools=[{"name": "default", "processes": 3, "queues": list(QUEUES)}],
+            pools=[{"name": "default", "processes": 3, "queues": {"default": 2, "second": 1}}],
             queues={"*": {"max_crashes": 1000, "max_attempts": 1000}},
             http={"listen": f"127.0.0.1:{port}"},
         )
