@@ -66,7 +66,8 @@ def policy_for(max_attempts: int | None, said: Said | None, queue: QueueSettings
 
 def time_limit_for(time_limit: float | None, said: Said | None, queue: QueueSettings) -> float | None:
     """The soft limit of one job in seconds, in the same order: its envelope, its handler, its queue; None: no limit."""
-    return time_limit or (said.time_limit if said is not None else None) or queue.time_limit
+    limit = time_limit or (said.time_limit if said is not None else None) or queue.time_limit
+    return None if limit is None else min(limit, LONGEST_DELAY)  # beyond that a row of the scoreboard cannot hold it
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,10 +41,15 @@ class Told:
 
 
 def running_at(told: Told, queue: str, applied: int, held: int) -> int | None:
-    """Which entry (0 = oldest) of the worker's list of `queue` was running; None if none was, or the row speaks of another trip."""
+    """Which entry (0 = oldest) of the worker's list of `queue` was running; None if none was, or the row speaks of
+    another trip.
+
+    A worker that crashed with jobs in hand and none begun died of the first: its bytes may have killed the decoder."""
     row = told.row
-    if row is None or not row["start_ns"] or row["queue"] != queue or row["trip"] != applied:
+    if row is None or row["queue"] != queue or row["trip"] != applied:
         return None
+    if not row["start_ns"]:
+        return 0 if told.cause == "crashed" and not row["started"] and held else None
     position = int(row["started"]) - 1
     return position if 0 <= position < held else None
 

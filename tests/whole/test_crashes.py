@@ -10,7 +10,7 @@ import msgspec
 import psutil
 import pytest
 
-from tests.support.jqd import Jqd, job, leftovers, nothing_waits, push, stats
+from tests.support.jqd import HANDLERS, Jqd, job, leftovers, nothing_waits, push, stats
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 from tests.whole.conftest import NewJqd
@@ -217,3 +217,35 @@ def test_a_job_longer_than_a_lease_is_run_once_though_the_master_died(jqd: NewJq
     eventually(lambda: nothing_waits(client))
     assert len(one.runs("sleep")) == 1
     assert stats(client) == {"processed": 1}
+
+
+def test_bytes_that_kill_the_decoder_are_buried_like_any_poison_pill(jqd: NewJqd, server: Server) -> None:
+    """Nothing has begun when they kill the worker, so no row says who is to blame; and the jobs around them run."""
+    source = (
+        HANDLERS
+        + """
+from jobqueue import codec
+import signal
+decode = codec.decode
+def deadly(element, **kind):
+    if b"poison" in element:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return decode(element, **kind)
+codec.decode = deadly
+"""
+    )
+    one = jqd(handlers=source, queues={"default": {"backoff": {"base": "50ms", "max": "50ms"}}})
+    client = server.client()
+    push(client, job("note", {"name": "a"}), job("note", {"name": "poison"}), job("note", {"name": "b"}))
+    [element] = eventually(lambda: client.zrange("jq:{default}:dead", 0, -1), 20)
+    assert b"poison" in element
+    assert msgspec.json.decode(element)["crashes"] == 3
+    eventually(lambda: sorted(set(one.names("note"))) == ["a", "b"])
+    eventually(lambda: nothing_waits(client))
+
+
+def test_a_time_limit_beyond_all_numbers_harms_nobody(jqd: NewJqd, server: Server) -> None:
+    one, client = jqd(), server.client()
+    push(client, job("note", {"name": "a"}, time_limit=1e299), job("note", {"name": "b"}, time_limit=1e30))
+    eventually(lambda: sorted(one.names("note")) == ["a", "b"])
+    assert not one.events("worker gone")
