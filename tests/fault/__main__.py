@@ -65,21 +65,29 @@ def row(result: Result) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: flow × fault → points reached, unsound ones, explained reruns, time until calm."""
+    """Markdown: points reached by fault and flow, then what each fault cost: reruns, and the time until all was calm."""
     cells: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for r in rows:
         if r["reached"]:
-            cells[r["flow"], r["fault"]].append(r)
-    lines = ["| flow | fault | points | unsound | reruns | calm after (median, max) |", "|---|---|---|---|---|---|"]
-    for (flow, fault), found in cells.items():
-        bad = sum(not r["sound"] for r in found)
-        seconds = [r["seconds"] for r in found]
-        reruns = sum(r["reruns"] for r in found)
-        lines.append(
-            f"| {flow} | {fault} | {len(found)} | {bad} | {reruns} | {statistics.median(seconds):.2f} s, {max(seconds):.2f} s |"
-        )
-    total = sum(len(found) for found in cells.values())
-    return "\n".join([*lines, "", f"{total} points reached, {sum(not r['sound'] for r in rows)} unsound."])
+            cells[r["fault"], r["flow"]].append(r)
+    flows = [name for name in FLOWS if any(flow == name for _, flow in cells)]
+    lines = [f"| fault | {' | '.join(flows)} | reruns | calm after: median, max |", "|---" * (len(flows) + 3) + "|"]
+    for fault in FAULTS:
+        found = [r for (name, _), part in cells.items() if name == fault for r in part]
+        if found:
+            counts = [_cell(cells.get((fault, flow), [])) for flow in flows]
+            seconds = [r["seconds"] for r in found]
+            calm = f"{statistics.median(seconds):.2f} s, {max(seconds):.1f} s"
+            lines.append(f"| {fault} | {' | '.join(counts)} | {sum(r['reruns'] for r in found)} | {calm} |")
+    total, unsound = sum(len(part) for part in cells.values()), sum(not r["sound"] for r in rows)
+    return "\n".join(
+        [*lines, "", f"{total} points reached, {unsound} of them unsound; {len(rows) - total} not reached."]
+    )
+
+
+def _cell(found: list[dict[str, Any]]) -> str:
+    bad = sum(not r["sound"] for r in found)
+    return "" if not found else f"{len(found)}, **{bad} unsound**" if bad else str(len(found))
 
 
 if __name__ == "__main__":

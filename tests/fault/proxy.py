@@ -27,7 +27,7 @@ from tests.fault.verbs import verb
 Side = Literal["before", "after"]
 READ: Final = 1 << 16
 MOST_EVENTS: Final = 100_000  # kept since `arm`
-LINGER: Final = 5.0  # seconds the upstream half of an abandoned connection is read on
+LINGER: Final = 1.5  # seconds the upstream half of an abandoned connection is read on
 
 
 @dataclass(frozen=True, slots=True)
