@@ -52,7 +52,7 @@ def listing(browser: Browser, state: str, queue: str, filtered: str, cursor: str
         raise NoSuchState(state)
     if not queue:
         raise NeedsQueue
-    return _from_list(browser, state, queue, wanted, int(cursor) if cursor.isdigit() else 0, limit)
+    return _from_list(browser, state, queue, wanted, int(cursor) if cursor.isascii() and cursor.isdigit() else 0, limit)
 
 
 def _from_list(

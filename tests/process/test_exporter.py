@@ -362,10 +362,11 @@ def test_operator_actions_need_the_token_and_our_own_origin(new_exporter: NewExp
     assert exporter.get("/api/pause", "POST")[0] == 401
     assert exporter.get("/api/pause", "POST", Authorization="Bearer wrong")[0] == 401
     assert exporter.get("/api/pause", "POST", Authorization="Bearer sesamé")[0] == 401
-    assert exporter.get("/api/pause", "POST", Authorization="Bearer sesame")[0] == 404
+    assert exporter.get("/api/nothing", "POST", Authorization="Bearer sesame")[0] == 404
     assert exporter.get("/api/pause", "POST", Authorization="Bearer sesame", Origin="http://evil.example")[0] == 403
     assert (
-        exporter.get("/api/pause", "POST", Authorization="Bearer sesame", Origin=f"http://{exporter.listen}")[0] == 404
+        exporter.get("/api/nothing", "POST", Authorization="Bearer sesame", Origin=f"http://{exporter.listen}")[0]
+        == 404
     )
 
 
