@@ -122,6 +122,7 @@ def test_nothing_from_a_job_becomes_html(dashboard: Dashboard) -> None:
     assert page.js("return document.images.length + (window.hacked || 0)") == 0
     with pytest.raises(BrowserFault, match="TrustedHTML"):
         page.js("document.body.innerHTML = '<p>no</p>'")
+    page.console()  # where the browser complains of it, too
 
 
 def test_a_dead_letter_is_read_and_retried_by_keyboard_alone(dashboard: Dashboard) -> None:
@@ -139,6 +140,7 @@ def test_a_dead_letter_is_read_and_retried_by_keyboard_alone(dashboard: Dashboar
     assert "it failed 1" in text
     assert "letter1" in text
     page.press("Escape")
+    eventually(lambda: not page.js("return document.querySelector('dialog[open]')"))
     page.press("x", "r")
     page.wait_for("Retry 1 dead letter?", "dialog")
     page.press("Enter")
@@ -166,12 +168,12 @@ def test_a_payload_is_edited_and_the_job_retried(dashboard: Dashboard) -> None:
 def test_pause_resume_cancel_promote_and_drop(dashboard: Dashboard) -> None:
     before = len(actions(dashboard))
     page = dashboard.show("queues", token=True)
-    page.click(".queues button", "Pause")
+    page.click(".queues button[aria-label='Pause default']")
     page.type("dialog input", "Redis moves")
     page.click("dialog button", "Pause")
     page.wait_for("paused: Redis moves", ".queues")
     assert dashboard.redis.get("jq:{default}:paused") == b"Redis moves"
-    page.click(".queues button", "Resume")
+    page.click(".queues button[aria-label='Resume default']")
     eventually(lambda: not dashboard.redis.exists("jq:{default}:paused"))
     soon = int(time.time() * 1000) + 3_600_000
     dashboard.redis.zadd(

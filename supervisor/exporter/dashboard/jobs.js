@@ -55,7 +55,7 @@ function jobsView(state) {
       const total = this.total;
       if (this.counted !== null && total !== this.counted && !this.loading_now) {
         // What one looks at must not move under one's hand: only an untouched list follows by itself.
-        const quiet = scrollY < 80 && !this.picked.size && this.grid.active < 1 && !document.querySelector("dialog") && document.activeElement !== this.filter;
+        const quiet = scrollY < 80 && !this.picked.size && this.grid.active < 1 && !document.querySelector("dialog[open]") && document.activeElement !== this.filter;
         if (quiet && performance.now() - (this.loaded || 0) > 2500) this.load(true);
         else if (!quiet) this.changed.hidden = false;
       }

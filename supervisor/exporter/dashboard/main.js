@@ -64,7 +64,7 @@ function help() {
 }
 
 addEventListener("keydown", e => {
-  if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector("dialog")) return;
+  if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector("dialog[open]")) return;
   const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(e.target.tagName) && e.target.type !== "checkbox";
   if (typing) { if (e.key === "Escape") e.target.blur(); return; }
   const n = Number(e.key);
