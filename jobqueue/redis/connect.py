@@ -6,7 +6,7 @@ Also what a server must be like before jobs are trusted to it (`check_server`). 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -18,6 +18,7 @@ from jobqueue.redis.tls import Tls
 from jobqueue.settings import RedisSettings
 
 OLDEST = (6, 2)
+NO_CLUSTER = "redis+cluster:// is not supported by jqd yet (producers can use it): take one server or redis+sentinel://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,19 @@ def endpoint(settings: RedisSettings) -> Endpoint:
     user, password, options = credentials(settings.url)
     if found.scheme == "unix":
         return Endpoint(path=found.place, db=found.db, user=user, password=password, connect_timeout=timeout)
-    if found.scheme not in ("redis", "rediss"):
-        raise BadUrl(f"{found.scheme}:// is not supported by this version's workers")
+    if found.scheme.endswith("+cluster"):
+        raise BadUrl(NO_CLUSTER)
+    # Of a Sentinel group this is how to greet its servers; which one is the master, the Sentinels say.
     host, port = found.hosts[0]
-    tls = Tls.of(options) if found.scheme == "rediss" else None
+    tls = Tls.of(options) if found.scheme.startswith("rediss") else None
     return Endpoint(host, port, "", found.db, user, password, tls, timeout)
+
+
+def sentinel_endpoint(settings: RedisSettings) -> Endpoint:
+    """How to greet a Sentinel: its own user and password (sentinel_username, sentinel_password), the same TLS."""
+    options = credentials(settings.url)[2]
+    user, password = options.get("sentinel_username", ""), options.get("sentinel_password", "")
+    return replace(endpoint(settings), db=0, user=user, password=password)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,8 +122,12 @@ def _unix(path: str, options: dict[str, Any]) -> Any:
 
 def _sentinel(target: address.Address, options: dict[str, Any]) -> Any:
     tls = target.scheme.startswith("rediss")
-    quick = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout", "retry", "protocol")}
-    group = sentinel.Sentinel(list(target.hosts), sentinel_kwargs=quick | _silence() | {"ssl": tls}, **_tcp(options))  # type: ignore[no-untyped-call]
+    like = ("socket_connect_timeout", "socket_timeout", "retry", "protocol")
+    asking = {name: value for name, value in options.items() if name in like or name.startswith("ssl_")}
+    for own in ("username", "password"):
+        asking[own] = options.pop(f"sentinel_{own}", None)
+    asking |= _silence() | ({"ssl": True} if tls else {})
+    group = sentinel.Sentinel(list(target.hosts), sentinel_kwargs=asking, **_tcp(options))  # type: ignore[no-untyped-call]
     kind = sentinel.SentinelManagedSSLConnection if tls else sentinel.SentinelManagedConnection
     return group.master_for(target.place, connection_class=_telling(kind))  # type: ignore[no-untyped-call]
 

@@ -6,12 +6,17 @@ No reconnecting here: whoever uses a session makes a new one after an error, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from jobqueue.redis.connect import Server, check_server, endpoint
+from jobqueue import address
+from jobqueue.redis.connect import Endpoint, Server, check_server, endpoint, sentinel_endpoint
 from jobqueue.redis.parking import Parking
 from jobqueue.redis.queue import RedisQueue
 from jobqueue.redis.wire import Wire
 from jobqueue.settings import QueueSettings, RedisSettings
+
+if TYPE_CHECKING:
+    from jobqueue.redis.sentinel import Group
 
 WORKER_VERBS = ("join", "settle", "reconcile", "retire")
 
@@ -23,8 +28,12 @@ class Link:
         self, settings: RedisSettings, queues: Mapping[str, QueueSettings], name: str, timeout: float | None = None
     ) -> None:
         self._settings, self.name = settings, name
-        self._endpoint, self._timeout = endpoint(settings), timeout or settings.socket_timeout
-        self.wire = self.dial()
+        self._timeout = timeout or settings.socket_timeout
+        group = _group(settings)
+        self.wire = _open(settings, group, name, self._timeout)
+        self._endpoint = self.wire.endpoint  # of a Sentinel group: who is the master now, for as long as this lives
+        self.look: Callable[[], None] | None = _watch(group, self._endpoint)
+        """To be called now and then: raises Unavailable if a Sentinel group has another master by now. None: one server, nothing to ask."""
         try:
             self.server: Server = check_server(self.wire.call, settings)
         except BaseException:
@@ -38,6 +47,31 @@ class Link:
 
     def close(self) -> None:
         self.wire.close()
+
+
+def _group(settings: RedisSettings) -> Group | None:
+    found = address.parse(settings.url)
+    if not found.scheme.endswith("+sentinel"):
+        return None
+    from jobqueue.redis import sentinel
+
+    return sentinel.Group(found.place, found.hosts, endpoint(settings), sentinel_endpoint(settings))
+
+
+def _open(settings: RedisSettings, group: Group | None, name: str, timeout: float) -> Wire:
+    if group is None:
+        return Wire(endpoint(settings), name, timeout)
+    from jobqueue.redis import sentinel
+
+    return sentinel.connect(group, name, timeout)
+
+
+def _watch(group: Group | None, where: Endpoint) -> Callable[[], None] | None:
+    if group is None:
+        return None
+    from jobqueue.redis import sentinel
+
+    return sentinel.Watch(group, where).look
 
 
 class WorkerSession:
@@ -58,9 +92,12 @@ class WorkerSession:
         complete: bool = False,
     ) -> None:
         self._link = Link(settings, queues, name)
-        self.port = self._link.queue
+        self._port = self._link.queue
+        self._look = self._link.look
         self._wakeup_fd, self._drain = wakeup_fd, drain_wakeup
-        self._parking = Parking(self._link.wire, self._link.dial, {q: self.port.keys(q) for q in served}, turned)
+        self._parking = Parking(
+            self._link.wire, self._link.dial, {q: self._port.keys(q) for q in served}, self._went_round(turned)
+        )
         self.warnings = self._link.server.warnings
         if complete:
             try:
@@ -68,6 +105,24 @@ class WorkerSession:
             except BaseException:
                 self.close()
                 raise
+
+    @property
+    def port(self) -> RedisQueue:
+        """For the next trip; with Sentinels, once a second or so, only if they still name this server."""
+        if self._look is not None:
+            self._look()
+        return self._port
+
+    def _went_round(self, turned: Callable[[], None]) -> Callable[[], None]:
+        look = self._look
+        if look is None:
+            return turned
+
+        def both() -> None:
+            turned()
+            look()
+
+        return both
 
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
         woken = self._parking.wait(queues, timeout, self._wakeup_fd)

@@ -269,6 +269,8 @@ class Steward:
 
     def _work(self, duties: Stewardship, now: float) -> None:
         assert self.link is not None
+        if self.link.look is not None:
+            self.link.look()
         for told in list(self.deaths.values()):
             self._recover(duties, told)
         if self.alarm is not None and self.alarm.fileno() in self.heard:
