@@ -35,7 +35,7 @@ PEERS = [
     Peer("jqd", "", (), "jqd_app", (JQD,), "at-least-once", 400_000, "defaults"),
     Peer("jqd, claim_max 1", "", (), "jqd_app", (JQD,), "at-least-once", 80_000, "no claim-ahead: one trip a job"),
     Peer(
-        "BullMQ", "bullmq", ("bullmq",), "bullmq",
+        "BullMQ", "bullmq", ("bullmq", "ioredis"), "bullmq",
         ("node {apps}/bullmq_worker.js 0", "node {apps}/bullmq_worker.js 1"),
         "at-least-once", 80_000, "2 Node processes, concurrency 50 each", node=True,
     ),
