@@ -148,6 +148,9 @@ def _line(now: float, level: str, event: str, line: Mapping[str, Any]) -> None:
         data = text.encode("utf-8", "backslashreplace")
     else:
         data = logformat.json_line(now, level, event, line, secrets=_State.secrets, limit=_State.sink.limit)
-    _State.sink.write(data)
+    if _State.journal is not None:
+        _State.journal.write(level, event, line, _State.secrets)
+    else:
+        _State.sink.write(data)
     if _State.keep is not None:
         _State.keep(data)

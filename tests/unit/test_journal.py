@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import journal
+from supervisor import journal, logs
+from supervisor.settings import Log
 
 
 def parse(data: bytes) -> dict[str, str]:
@@ -77,3 +78,24 @@ def test_the_journal_is_used_only_while_standard_error_is_its_stream(monkeypatch
     assert journal.on_standard_error({"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"})
     assert not journal.on_standard_error({"JOURNAL_STREAM": "8:1"})
     assert not journal.on_standard_error({})
+
+
+def test_logs_under_systemd_go_to_the_journal_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    address = str(tmp_path / "socket")
+    found = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    monkeypatch.setattr(journal.Journal.__init__, "__defaults__", (address,))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+        journald.bind(address)
+        journald.settimeout(5)
+        logs.configure("master", Log())
+        logs.get_logger("master").warning("worker gone", slot="default/0")
+        assert parse(journald.recv(65536))["JQD_SLOT"] == "default/0"
+        logs.configure("master", Log(format="json"))
+        logs.get_logger("master").warning("as asked for")
+    assert '"event":"as asked for"' in (said := capfd.readouterr().err)
+    assert "worker gone" not in said
+    monkeypatch.delenv("JOURNAL_STREAM")
+    logs.configure("master", Log())
