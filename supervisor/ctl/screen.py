@@ -90,7 +90,7 @@ def _queues(frame: Frame, shown: Sequence[tuple[str, Mapping[str, Any]]], width:
     for name in ("WAITING", "LATENCY", "DONE", "FAILED", "RUNNING", "SCHEDULED", "DEAD"):
         grid.add_column(name, justify="right", no_wrap=True)
     if width >= WIDE:
-        grid.add_column("WAITING, LAST MINUTE", no_wrap=True, width=SPARK)
+        grid.add_column("WAITING, LATELY", no_wrap=True, width=SPARK)
     for name, queue in shown:
         pace = frame.paces.get(name, Pace())
         label = Text(safe(name), "bold" if queue["pending"] else "")
