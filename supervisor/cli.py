@@ -113,8 +113,19 @@ def _leave_when_asked() -> None:
     def leave(_number: int, _frame: object) -> NoReturn:
         os._exit(0)
 
+    def hang_up(_number: int, _frame: object) -> None:
+        if seen and seen[0].judge_hangup() is Hangup.DRAIN:
+            os._exit(0)
+        # A reload: the file is about to be read, or was this very moment. It must not end a jqd that was just started.
+
+    seen: list[Terminal] = []
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, hang_up)
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
+    from supervisor.terminal import Hangup, Terminal
+
+    seen.append(Terminal.at_start())
 
 
 def _version() -> str:

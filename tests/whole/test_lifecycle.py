@@ -252,3 +252,19 @@ def test_a_pool_without_preload_works(jqd: NewJqd, server: Server) -> None:
     eventually(lambda: one.runs("slept"))
     assert one.stop() == 0
     assert leftovers(client) == {}
+
+
+def test_a_hangup_while_it_starts_does_not_end_it(jqd: NewJqd, server: Server) -> None:
+    """From the moment it takes TERM it takes HUP too: a reload asked for too early is a start."""
+    one = jqd(start=False)
+    one.start(wait=False)
+
+    def caught() -> int:
+        with open(f"/proc/{one.pid}/status", encoding="ascii") as status:
+            return next(int(line.split()[1], 16) for line in status if line.startswith("SigCgt"))
+
+    eventually(lambda: caught() >> (signal.SIGTERM - 1) & 1, 10, every=0.0005)
+    for _ in range(20):
+        one.send(signal.SIGHUP)
+    one.wait_ready()
+    assert one.stop() == 0
