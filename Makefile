@@ -16,7 +16,7 @@ run: .venv/.run
 	@if [ -t 0 ]; then exec bash -mc '$(BIN)/jqd -c config/jobqueue.yaml; exit $$?'; else exec $(BIN)/jqd -c config/jobqueue.yaml; fi
 
 test: .venv/.dev
-	$(BIN)/pytest -q -n auto
+	$(BIN)/pytest -q -n auto -m "not slow"
 
 check: format-check lint types test
 

@@ -1,9 +1,10 @@
-"""Who is the master now? Workers and steward ask the Sentinels themselves at each connect, and believe only a server that agrees.
+"""Who is the master now? Workers and steward ask the Sentinels themselves at each connect, and believe only a server
+that agrees.
 
-Not a client of Sentinel: nothing is subscribed to, nothing is kept but which Sentinel answered last. A master that died shows as an error of
-the connection, and the next connect asks again. A master that lives on after another was promoted is demoted only seconds later, and what is
-written to it meanwhile is lost: so a `Watch` asks every few seconds too. Called by `jobqueue.redis.session`; producers and tools ask through
-redis-py (`jobqueue.redis.dial`).
+Not a client of Sentinel: nothing is subscribed to, nothing is kept but which Sentinel answered last. A master that
+died shows as an error of the connection, and the next connect asks again. A master that lives on after another was
+promoted is demoted only seconds later, and what is written to it meanwhile is lost: so a `Watch` asks every few
+seconds too. Called by `jobqueue.redis.session`; producers and tools ask through redis-py (`jobqueue.redis.dial`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _answered_last: list[tuple[str, int]] = []
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A Sentinel group. `server`: how to greet its master, whose host and port are not known yet; `ask`: how to greet a Sentinel."""
+    """A Sentinel group. `server`: how to greet its master, whose host and port are not known yet; `ask`: how to greet
+    a Sentinel."""
 
     name: str
     hosts: tuple[tuple[str, int], ...]
@@ -37,10 +39,11 @@ class Group:
 
 
 def connect(group: Group, name: str, timeout: float) -> Wire:
-    """An open connection to the group's master. Raises Unavailable with what each Sentinel said, ServerRefused, TlsFailed.
+    """An open connection to the group's master. Raises Unavailable with what each Sentinel said, ServerRefused,
+    TlsFailed.
 
-    A Sentinel that was cut off may still name the old master: the server itself is asked for its role, and if it is not the
-    master, the next Sentinel is asked.
+    A Sentinel that was cut off may still name the old master: the server itself is asked for its role, and if it is
+    not the master, the next Sentinel is asked.
     """
     causes: list[str] = []
     tried: set[tuple[str, int]] = set()

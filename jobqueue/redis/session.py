@@ -1,4 +1,5 @@
-"""A worker's or steward's connections to Redis as one thing that lives and dies together: open, greet, check, teach, use, close.
+"""A worker's or steward's connections to Redis as one thing that lives and dies together: open, greet, check, teach,
+use, close.
 
 No reconnecting here: whoever uses a session makes a new one after an error, and reconciles.
 """
@@ -22,7 +23,8 @@ WORKER_VERBS = ("join", "settle", "reconcile", "retire")
 
 
 class Link:
-    """One checked connection and the queue port on it. `server` is what it said of itself. Raises Unavailable, ServerRefused, UnsafeServer."""
+    """One checked connection and the queue port on it. `server` is what it said of itself. Raises Unavailable,
+    ServerRefused, UnsafeServer."""
 
     def __init__(
         self, settings: RedisSettings, queues: Mapping[str, QueueSettings], name: str, timeout: float | None = None
@@ -33,7 +35,8 @@ class Link:
         self.wire = _open(settings, group, name, self._timeout)
         self._endpoint = self.wire.endpoint  # of a Sentinel group: who is the master now, for as long as this lives
         self.look: Callable[[], None] | None = _watch(group, self._endpoint)
-        """To be called now and then: raises Unavailable if a Sentinel group has another master by now. None: one server, nothing to ask."""
+        """To be called now and then: raises Unavailable if a Sentinel group has another master by now. None: one
+        server, nothing to ask."""
         try:
             self.server: Server = check_server(self.wire.call, settings)
         except BaseException:
@@ -75,9 +78,10 @@ def _watch(group: Group | None, where: Endpoint) -> Callable[[], None] | None:
 
 
 class WorkerSession:
-    """See `jobqueue.worker.Session`. `wakeup_fd` becomes readable when the worker is told something; it is emptied by `drain_wakeup`.
-    `complete`: open the connections for waiting at once. After an outage a server may let one in and no more: such a session is none,
-    and the next attempt must come later, not at once. `turned` is called at least once in a few seconds while it waits."""
+    """See `jobqueue.worker.Session`. `wakeup_fd` becomes readable when the worker is told something; it is emptied by
+    `drain_wakeup`. `complete`: open the connections for waiting at once. After an outage a server may let one in and
+    no more: such a session is none, and the next attempt must come later, not at once. `turned` is called at least
+    once in a few seconds while it waits."""
 
     def __init__(
         self,
@@ -95,9 +99,9 @@ class WorkerSession:
         self._port = self._link.queue
         self._look = self._link.look
         self._wakeup_fd, self._drain = wakeup_fd, drain_wakeup
-        self._parking = Parking(
-            self._link.wire, self._link.dial, {q: self._port.keys(q) for q in served}, self._went_round(turned)
-        )
+        keys = {q: self._port.keys(q) for q in served}
+        may = self._link.server.may_unblock
+        self._parking = Parking(self._link.wire, self._link.dial, keys, self._went_round(turned), may_unblock=may)
         self.warnings = self._link.server.warnings
         if complete:
             try:

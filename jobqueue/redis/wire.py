@@ -1,8 +1,9 @@
-"""One connection to Redis, as lean as the hot path wants it: a socket, hiredis's parser, and nothing that repeats a command by itself.
+"""One connection to Redis, as lean as the hot path wants it: a socket, hiredis's parser, and nothing that repeats a
+command by itself.
 
-Not a client library: no pool, no retry, no reconnect. After any error the connection is closed and the outcome of what was sent is unknown; the
-caller builds a new one and reconciles. Used by workers and stewards (producers and tools use redis-py, see client_connection).
-A Wire belongs to the process and the thread that opened it.
+Not a client library: no pool, no retry, no reconnect. After any error the connection is closed and the outcome of
+what was sent is unknown; the caller builds a new one and reconciles. Used by workers and stewards (producers and
+tools use redis-py, see client_connection). A Wire belongs to the process and the thread that opened it.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ class Wire:
         return self._parse()
 
     def read(self) -> Any:
-        """The next reply, waiting at most `timeout` for each piece of it; an error reply comes back as ServerRefused, not raised."""
+        """The next reply, waiting at most `timeout` for each piece of it; an error reply comes back as ServerRefused,
+        not raised."""
         while (reply := self._parse()) is PENDING:
             if self._sock is None:
                 raise Unavailable(self.endpoint.shown, "the connection is closed", sent=False)

@@ -31,7 +31,7 @@ class RunningMaster:
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(STUBS / "run_master.py"), str(self.config)],
             cwd=folder, env=environment, stdin=subprocess.DEVNULL if terminal is None else terminal, stderr=self.log,
-            preexec_fn=lambda: _own_session(terminal),  # noqa: PLW1509 - no thread here
+            preexec_fn=lambda: _own_session(terminal),
         )  # fmt: skip
 
     def configure(self, **settings: Any) -> None:
