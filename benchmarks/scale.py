@@ -69,7 +69,7 @@ def cost(
         pause(client, queues, False)
         want = min(measured - done, waiting // len(queues) * len(queues))
         while processed(client, queues) - before < want:
-            time.sleep(0.02 * len(queues) ** 0.5)
+            time.sleep(0.02 if len(queues) == 1 else 0.5)
         server, workers = server + ran_ns([place.server.pid]) - was[0], workers + ran_ns(pids) - was[1]
         done += processed(client, queues) - before
     pause(client, queues, True)
@@ -185,17 +185,9 @@ def respawned(respawns: int) -> Rows:
         client = place.client()
         fill(client, 10_000)
         eventually(lambda: stats(client).get("processed", 0) >= 10_000, 60)
+        kill_rounds(client, one, 8)  # so that each slot has been in each state
         before, files = [scrape(url) for _ in range(20)], len(metric_files(one))
-        killed = 0
-        while killed < respawns:
-            fill(client, 200)
-            victims = one.pids("worker")
-            for pid in victims:
-                os.kill(pid, signal.SIGKILL)
-            killed += len(victims)
-            eventually(
-                lambda victims=victims: len(set(one.pids("worker")) - set(victims)) >= 4, 60, what="4 new workers"
-            )  # type: ignore[misc]
+        killed = kill_rounds(client, one, respawns)
         after = [scrape(url) for _ in range(20)]
         return [
             ("a scrape before", median(before), "ms"),
@@ -203,6 +195,19 @@ def respawned(respawns: int) -> Rows:
             ("metric files before", files, ""),
             (f"metric files after {killed:,} kills", len(metric_files(one)), ""),
         ]
+
+
+def kill_rounds(client: Any, one: Jqd, least: int) -> int:
+    """All workers at once, with jobs waiting, until at least so many were killed; how many."""
+    killed = 0
+    while killed < least:
+        fill(client, 200)
+        victims = set(one.pids("worker"))
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        killed += len(victims)
+        eventually(lambda gone=victims: len(set(one.pids("worker")) - gone) >= 4, 60, what="4 new workers")  # type: ignore[misc]
+    return killed
 
 
 def metric_files(one: Jqd) -> list[Path]:
