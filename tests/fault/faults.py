@@ -33,6 +33,8 @@ class Arena(Protocol):
 
     proxy: Proxy
 
+    def known_as(self, pid: int) -> int: ...
+
     def struck(self, fault: str, pid: int) -> None: ...
 
     def master(self) -> int: ...
@@ -65,10 +67,11 @@ def strike(arena: Arena, fault: str, pid: int | None, number: int = signal.SIGKI
     """Signal a process and note it; nobody there is no fault."""
     if pid is None or pid == os.getpid():
         return
-    if number == signal.SIGKILL:
-        arena.struck(fault, pid)  # first, while it can still be asked who it is
+    known = arena.known_as(pid)  # first, while it can still be asked
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+        if number == signal.SIGKILL:
+            arena.struck(fault, known)  # afterwards: a run may have begun just before the kill
 
 
 def _kill_self(arena: Arena, event: Event) -> Verdict:

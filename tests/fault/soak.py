@@ -34,7 +34,7 @@ from jobqueue import JobQueue
 from jobqueue.errors import OutcomeUnknown, ServerRefused, Unavailable
 from jobqueue.settings import RedisSettings
 from tests.fault import reading
-from tests.fault.faults import FAULTS
+from tests.fault.faults import FAULTS, strike
 from tests.fault.history import Blow, History, Run, Verdict, judge
 from tests.fault.proxy import Event, Proxy, Rule
 from tests.fault.proxy import Verdict as Next
@@ -168,11 +168,15 @@ class Soak:
 
     # ------------------------------------------------------------------ what faults ask
 
-    def struck(self, fault: str, pid: int) -> None:
+    def known_as(self, pid: int) -> int:
+        """How the process calls itself in the lines it writes. If it is a master, its end is our doing."""
         host = self._host_of(pid)
-        self.blows.append(Blow(fault, host.known_as(pid), time.monotonic()))
         if pid == host.pid:
             host._ordered |= KILLED
+        return host.known_as(pid)
+
+    def struck(self, fault: str, pid: int) -> None:
+        self.blows.append(Blow(fault, pid, time.monotonic()))
 
     def master(self) -> int:
         return self.hosts[0].pid
@@ -204,8 +208,7 @@ class Soak:
                 self._kill_master(host)
             case ["kill", role]:
                 for pid in self._one(host, role, stroke):
-                    self.struck(stroke.what, pid)
-                    host.signal(pid, signal.SIGKILL)
+                    strike(self, stroke.what, pid)
             case ["HUP"]:
                 host.send(signal.SIGHUP)
             case ["TERM"]:
@@ -229,9 +232,10 @@ class Soak:
         return [pids[int(stroke.draw * len(pids))]] if pids else []
 
     def _kill_master(self, host: Host) -> None:
-        if host.number:  # PID 1: the kernel ends the whole namespace
-            self._blows("kill host", host, host.pids("worker"), 0.0)
+        lost = [host.known_as(pid) for pid in host.pids("worker")] if host.number else []
         host.order(signal.SIGKILL)
+        for pid in lost:  # the master of a namespace is its PID 1: the kernel ends them all
+            self.struck("kill host", pid)
 
     def _blows(self, fault: str, host: Host, pids: list[int], until: float) -> None:
         self.blows += [Blow(fault, host.known_as(pid), time.monotonic(), until) for pid in pids]
