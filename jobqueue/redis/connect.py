@@ -86,11 +86,12 @@ def sentinel_endpoint(settings: RedisSettings) -> Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a server said of itself. `warnings`: sentences for the log."""
+    """What a server said of itself. `warnings`: sentences for the log. `may_unblock`: whether parked calls can be ended at will."""
 
     version: tuple[int, ...]
     run_id: str
     warnings: tuple[str, ...]
+    may_unblock: bool = True
 
 
 def parse_info(text: bytes | str) -> dict[str, str]:
@@ -105,7 +106,7 @@ def check_server(call: Callable[..., Any], settings: RedisSettings) -> Server:
     try:
         info = parse_info(call("INFO"))
     except ServerRefused as refused:
-        if refused.code != "NOPERM":
+        if not forbidden(refused):
             raise
         info = {}
         warnings.append("INFO is not permitted: version, persistence and eviction policy are not checked")
@@ -120,4 +121,24 @@ def check_server(call: Callable[..., Any], settings: RedisSettings) -> Server:
         )
     if info and info.get("aof_enabled") == "0" and info.get("role") == "master":
         warnings.append("persistence: appendonly is off, so a crash of Redis loses accepted jobs; set `appendonly yes`")
-    return Server(version, info.get("run_id", ""), tuple(warnings))
+    may_unblock = all(_permitted(call, *command) for command in (("CLIENT", "ID"), ("CLIENT", "UNBLOCK", 0)))
+    if not may_unblock:
+        warnings.append(
+            "CLIENT ID or CLIENT UNBLOCK is not permitted: idle workers look at all but their first queue only once a second"
+        )
+    return Server(version, info.get("run_id", ""), tuple(warnings), may_unblock)
+
+
+def forbidden(refused: ServerRefused) -> bool:
+    """Whether a command is not for us: by ACL, or because a managed server has taken or renamed it away."""
+    return refused.code == "NOPERM" or refused.message.lower().startswith("err unknown command")
+
+
+def _permitted(call: Callable[..., Any], *command: Any) -> bool:
+    try:
+        call(*command)
+    except ServerRefused as refused:
+        if not forbidden(refused):
+            raise
+        return False
+    return True

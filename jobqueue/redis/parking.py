@@ -25,9 +25,9 @@ class Parked:
 
     __slots__ = ("asked", "client_id", "keys", "wire")
 
-    def __init__(self, wire: Wire, keys: QueueKeys) -> None:
+    def __init__(self, wire: Wire, keys: QueueKeys, unblockable: bool) -> None:
         self.wire, self.keys = wire, keys
-        self.client_id: int = wire.call("CLIENT", "ID")
+        self.client_id: int = wire.call("CLIENT", "ID") if unblockable else 0
         self.asked: float | None = None
 
     def park(self, now: float) -> None:
@@ -46,9 +46,19 @@ class Parking:
         dial: Callable[[], Wire],
         keys: Mapping[str, QueueKeys],
         turned: Callable[[], None] = lambda: None,
+        *,
+        may_unblock: bool = True,
     ) -> None:
-        self._turned, self._command, self._dial, self._keys = turned, command, dial, dict(list(keys.items())[:MOST])
-        self._partial = len(keys) > MOST
+        self._turned, self._command, self._dial, self._keys = (
+            turned,
+            command,
+            dial,
+            dict(list(keys.items())[: MOST if may_unblock else 1]),
+        )
+        self._may_unblock = (
+            may_unblock  # else a call can only be waited out: one is parked, the other queues are looked at
+        )
+        self._partial = len(keys) > len(self._keys)
         self._parked: dict[str, Parked] = {}
         self._refused = False
 
@@ -83,7 +93,7 @@ class Parking:
     def _place(self, queue: str) -> Parked:
         parked = self._parked.get(queue)
         if parked is None:
-            parked = self._parked[queue] = Parked(self._dial(), self._keys[queue])
+            parked = self._parked[queue] = Parked(self._dial(), self._keys[queue], self._may_unblock)
         return parked
 
     def _answered(self, parked: Parked, *, again: bool) -> bool:
@@ -112,7 +122,7 @@ class Parking:
 
     def _end_parked(self) -> None:
         for parked in self._parked.values():
-            if parked.asked is not None:
+            if parked.asked is not None and self._may_unblock:
                 self._command.defer("CLIENT", "UNBLOCK", parked.client_id)
 
     def settled(self) -> bool:
@@ -126,13 +136,15 @@ class Parking:
             if not left:
                 break
             self._check(time.monotonic())
-            if not wait_readable([p.wire.fileno() for p in left], AGAIN) and time.monotonic() - start < BLOCK:
+            again = AGAIN if self._may_unblock else BLOCK
+            if not wait_readable([p.wire.fileno() for p in left], again) and time.monotonic() - start < BLOCK:
                 self._unblock(left)
         return moved
 
     def _unblock(self, left: Sequence[Parked]) -> None:
         """Where UNBLOCK is not permitted the calls end by their own timeout."""
-        self._command.pipe([["CLIENT", "UNBLOCK", p.client_id] for p in left])
+        if self._may_unblock:
+            self._command.pipe([["CLIENT", "UNBLOCK", p.client_id] for p in left])
 
     def close(self) -> None:
         """Close all parked connections."""

@@ -130,7 +130,7 @@ def test_64_workers_do_not_come_back_all_at_once(jqd: NewJqd, server: Server, li
     crowd = max(sum(1 for other in came if moment <= other < moment + 0.05) for moment in came)
     print(
         f"{len(came)} connections, first {came[0]:.3f} s, most in 50 ms: {crowd}, gaps up to {max(b - a for a, b in pairwise(came)):.3f} s"
-    )  # noqa: T201
+    )
     assert crowd <= 32, "a quarter of all at most come in the same 50 ms"
     assert one.stop(timeout=60) == 0
     assert leftovers(client) == {}
