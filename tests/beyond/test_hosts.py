@@ -96,6 +96,7 @@ def test_a_host_that_was_only_cut_off_goes_on_under_new_names_and_finalises_noth
     assert leftovers(client) == {}
 
 
+@pytest.mark.slow
 def test_a_frozen_hosts_late_results_are_refused(host: NewHost, server: Server) -> None:
     """A virtual machine suspended in the middle of a job, resumed after its lease: it finds out by itself."""
     frozen, client = host(pools=ONE), server.client()
@@ -114,7 +115,7 @@ def test_a_frozen_hosts_late_results_are_refused(host: NewHost, server: Server) 
     assert leftovers(client) == {}
 
 
-@pytest.mark.parametrize("how", ["killed", "frozen"])
+@pytest.mark.parametrize("how", [pytest.param("killed", marks=pytest.mark.slow), "frozen"])
 def test_an_outage_of_redis_longer_than_a_lease_makes_nobody_recover_anybody(
     host: NewHost, server: Server, how: str
 ) -> None:

@@ -33,7 +33,8 @@ def break_for(link: Link, fault: Fault, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "seconds"), [("cut", 3.0), ("black hole", 0.2), ("black hole", 7.0), ("half open", 0.0)]
+    ("fault", "seconds"),
+    [("cut", 3.0), ("black hole", 0.2), pytest.param("black hole", 7.0, marks=pytest.mark.slow), ("half open", 0.0)],
 )
 def test_idle_workers_consume_again_within_5_s(
     jqd: NewJqd, server: Server, link: Link, fault: Fault, seconds: float
@@ -54,7 +55,14 @@ def test_idle_workers_consume_again_within_5_s(
     assert leftovers(client) == {}
 
 
-@pytest.mark.parametrize(("fault", "seconds"), [("cut", 2.0), ("black hole", 6.0), ("half open", 0.0)])
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [
+        pytest.param("cut", 2.0, marks=pytest.mark.slow),
+        ("black hole", 6.0),
+        pytest.param("half open", 0.0, marks=pytest.mark.slow),
+    ],
+)
 def test_busy_workers_finish_each_job_once_and_consume_again_within_5_s(
     jqd: NewJqd, server: Server, link: Link, fault: Fault, seconds: float
 ) -> None:
@@ -76,6 +84,7 @@ def test_busy_workers_finish_each_job_once_and_consume_again_within_5_s(
     assert leftovers(client) == {}
 
 
+@pytest.mark.slow
 def test_a_slow_link_slows_down_and_breaks_nothing(jqd: NewJqd, server: Server, link: Link) -> None:
     link.delay, link.rate = 0.05, 100_000.0
     one, client = jqd(url=link.url), server.client()

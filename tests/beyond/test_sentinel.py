@@ -37,7 +37,7 @@ def group() -> Iterator[Group]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("how", ["killed", "asked"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("asked", marks=pytest.mark.slow)])
 def test_a_failover_under_load_loses_nothing_that_was_replicated(jqd: NewJqd, group: Group, how: str) -> None:
     """The master is killed, or the Sentinels are asked to change it (a planned failover, in which no write is lost)."""
     one = jqd(url=group.url, pools=[{"name": "default", "processes": 2, "queues": ["critical", "default"]}])
