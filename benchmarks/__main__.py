@@ -9,14 +9,13 @@ of the rounds and their spread. `--quick`: tiny sizes, to see that everything ru
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import drain, idle, latency, lateness, overhead, produce, recovery
-from benchmarks.ground import RESULTS, Ground, ground, machine, median, percentile
+from benchmarks.ground import RESULTS, Ground, ground, machine, median, percentile, publish
 
 Figures = dict[str, float]
 
@@ -164,9 +163,7 @@ def main() -> None:
     print(f"\n{text}")
     out = args.out or (None if args.quick or args.only else RESULTS)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "bench.md").write_text(text)
-        (out / "bench.json").write_text(json.dumps({"machine": where, "figures": found}, indent=1) + "\n")
+        publish("bench", text, {"machine": where, "figures": found}, out)
 
 
 if __name__ == "__main__":

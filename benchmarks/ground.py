@@ -5,6 +5,7 @@ Not a benchmark. The server listens on a Unix socket and on TCP loopback, with `
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import socket
@@ -25,6 +26,7 @@ from tests.support.jqd import Jqd, stats
 from tests.support.servers import Server, debian_binary, embedded_binary
 
 RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 HANDLERS = '''
 """Handlers of the benchmarks. `note`: one line to the file `runs`, as the tests' handlers do it."""
 import os, time
@@ -153,3 +155,19 @@ def machine() -> dict[str, Any]:
         "load_before": os.getloadavg()[0],
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def publish(name: str, text: str, data: dict[str, Any], out: Path, plot: str = "") -> None:
+    """Write NAME.md, NAME.json, NAME.svg to `out`; into docs/performance.md too if that is the project's own folder of results."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.md").write_text(text)
+    (out / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    if plot:
+        (out / f"{name}.svg").write_text(plot)
+    if out == RESULTS:
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+        before, found, rest = PAGE.read_text().partition(begin)
+        _, closed, after = rest.partition(end)
+        assert found and closed, f"{PAGE} has lost its place for {name}"
+        picture = f"\n![{name}](../benchmarks/results/{name}.svg)\n" if plot else ""
+        PAGE.write_text(f"{before}{begin}{picture}\n{text.strip()}\n\n{end}{after}")

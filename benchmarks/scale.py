@@ -9,7 +9,6 @@ wall time. Writes results/scale.md and scale.json when it runs in full.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import tempfile
@@ -30,6 +29,7 @@ from benchmarks.ground import (
     median,
     percentile,
     processed,
+    publish,
 )
 from benchmarks.lateness import schedule
 from supervisor import metrics_dir
@@ -231,12 +231,9 @@ def main() -> None:
         rows += show(respawned(args.respawns))
     out = args.out or (RESULTS if args.only is None else None)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         lines = ["| | |", "|---|---:|", *(f"| {what} | {figure:,.2f} {unit} |" for what, figure, unit in rows)]
-        (out / "scale.md").write_text(
-            "\n".join(lines) + f"\n\n{where['processor']}, {where['cpus']} CPUs, {where['date']}.\n"
-        )
-        (out / "scale.json").write_text(json.dumps({"machine": where, "rows": rows}, indent=1) + "\n")
+        text = "\n".join([*lines, "", f"{where['processor']}, {where['cpus']} CPUs, {where['date']}.", ""])
+        publish("scale", text, {"machine": where, "rows": rows}, out)
 
 
 def show(rows: Rows) -> Rows:

@@ -8,13 +8,12 @@ A peer that cannot be installed, or does not do in time what was asked of it, is
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.ground import RESULTS, machine
+from benchmarks.ground import RESULTS, machine, publish
 from benchmarks.peers import measure, report
 from benchmarks.peers.field import GaveUp
 from benchmarks.peers.install import NotInstalled, install, installed_version
@@ -69,13 +68,11 @@ def main() -> None:
         with ThreadPoolExecutor(len(ready) or 1) as pool:
             for peer in ready:
                 pool.submit(attempt, peer, found, lambda peer=peer: measure.rerun(peer), "kill -9")  # type: ignore[misc]
-    print(f"\n{report.table(found, where)}")
+    text = report.table(found, where)
+    print(f"\n{text}")
     out = args.out or (None if args.only or args.scale != 1 else RESULTS)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "peers.md").write_text(report.table(found, where))
-        (out / "peers.svg").write_text(report.plot(found))
-        (out / "peers.json").write_text(json.dumps({"machine": where, "peers": report.plain(found)}, indent=1) + "\n")
+        publish("peers", text, {"machine": where, "peers": report.plain(found)}, out, report.plot(found))
 
 
 if __name__ == "__main__":
