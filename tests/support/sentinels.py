@@ -37,7 +37,11 @@ class Group:
             self._start_sentinel(sentinel_binary, folder / f"sentinel-{port}", port, down_after)
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
         self.url = f"redis+sentinel://{hosts}/{NAME}"
-        eventually(self._complete, 20, every=0.05, what="a group that knows itself")
+        try:
+            eventually(self._complete, 20, every=0.05, what="a group that knows itself")
+        except BaseException:
+            self.close()
+            raise
 
     def _start_sentinel(self, binary: str, folder: Path, port: int, down_after: int) -> None:
         folder.mkdir()
