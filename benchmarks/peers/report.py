@@ -64,9 +64,23 @@ def table(found: Found, where: dict[str, Any]) -> str:
         "",
         f"{about}; load before: {where['load_before']:.1f}. Two worker processes each; medians, spread of the drain in brackets.",
     ]
-    lines += ["", *wins(found), "", *(f"- {name}: {found[name].note}" for name in order)]
+    lines += [*ratios(found), "", *wins(found), "", *(f"- {name}: {found[name].note}" for name in order)]
     problems = [f"- {name}: {problem.splitlines()[0]}" for name in order for problem in found[name].problems]
     return "\n".join([*lines, *(["", "Not measured:", *problems] if problems else []), ""])
+
+
+def ratios(found: Found) -> list[str]:
+    """How many times the drain of BullMQ, and of the best at-least-once queue in Python."""
+    ours = found["jqd"].middle("drain") if "jqd" in found else None
+    others = {
+        name: figure for name, entry in found.items()
+        if not name.startswith("jqd") and entry.promise == "at-least-once" and (figure := entry.middle("drain"))
+    }  # fmt: skip
+    python = {name: figure for name, figure in others.items() if name != "BullMQ"}
+    rivals = [name for name in ("BullMQ", max(python, key=lambda name: python[name], default="")) if name in others]
+    if ours is None or not rivals:
+        return []
+    return ["", f"jqd drains {' and '.join(f'{ours / others[name]:.1f} times as many as {name}' for name in rivals)}."]
 
 
 def wins(found: Found) -> list[str]:
