@@ -57,7 +57,9 @@ def test_jobs_that_all_turn_out_longer_wait_for_nobody(jqd: NewJqd, server: Serv
     warm(one, server)
     push(client, *(job("spell", {"name": str(i), "ms": 15}) for i in range(64)))
     eventually(lambda: len(one.runs("spelt")) == 264)
-    by_worker = {pid: sum(1 for run in one.runs("spell")[200:] if run[2] == pid) for pid in {run[2] for run in one.runs("spell")}}
+    by_worker = {
+        pid: sum(1 for run in one.runs("spell")[200:] if run[2] == pid) for pid in {run[2] for run in one.runs("spell")}
+    }
     assert len(one.runs("spell")) == 264
     assert min(by_worker.values()) >= 16, f"both workers did them: {by_worker}"
 
