@@ -8,10 +8,13 @@ A peer that cannot be installed, or does not do in time what was asked of it, is
 from __future__ import annotations
 
 import argparse
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import psutil
 
 from benchmarks.ground import RESULTS, machine, publish
 from benchmarks.peers import measure, report
@@ -26,7 +29,7 @@ def attempt(peer: Peer, found: report.Found, work: Callable[[], measure.Figures]
     entry = found[peer.name]
     try:
         figures = work()
-    except (GaveUp, OSError, ValueError, IndexError) as error:
+    except (GaveUp, OSError, ValueError, IndexError, psutil.Error, subprocess.TimeoutExpired) as error:
         entry.problems.append(f"{what}: {error}")
         print(f"{peer.name}: {what}: {error}", flush=True)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Any
 
 import psutil
 
@@ -48,11 +49,19 @@ def awaited(peer: Peer, scale: float) -> Figures:
         at.produce("latency", n)
         at.until("all jobs", 60, lambda: len(at.lines("late")) >= n)
         late = [int(line[0]) / 1e6 for line in at.lines("late")]
-        memory = [process.memory_full_info() for process in at.tree() if process.status() != psutil.STATUS_ZOMBIE]
+        memory = [found for process in at.tree() if (found := _memory(process)) is not None]
     return {
         "pickup_p50": median(late), "pickup_p99": percentile(late, 0.99), "memory": sum(one.pss for one in memory) / 2**20,
         "processes": len(memory),
     }  # fmt: skip
+
+
+def _memory(process: psutil.Process) -> Any:
+    """None for a process that has just ended: some fork for each job."""
+    try:
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.memory_full_info()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def rerun(peer: Peer) -> Figures:
