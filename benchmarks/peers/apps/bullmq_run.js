@@ -19,7 +19,7 @@ async function main() {
   } else if (action === "latency") {
     for (let i = 0; i < n; i++) {
       await queue.add("latency", { at: String(process.hrtime.bigint()) }, options);
-      await new Promise((resolve) => setTimeout(resolve, 5 + Math.random() * 10));
+      await new Promise((resolve) => setTimeout(resolve, 20 + Math.random() * 20));
     }
   } else {
     await queue.add("slow", {}, options);
