@@ -1,6 +1,7 @@
 """From `redis.url` to an Endpoint: where the server is and how to greet it. Pure.
 
-Also what a server must be like before jobs are trusted to it (`check_server`). The password never appears in `shown`, which is what errors and logs use.
+Also what a server must be like before jobs are trusted to it (`check_server`). The password never appears in `shown`,
+which is what errors and logs use.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class BadUrl(InvalidJob):
 
 
 def credentials(url: str) -> tuple[str, str, dict[str, str]]:
-    """User, password and query options of a URL. The password may hold a bare '@', '/' or '#': it ends at the last '@'."""
+    """User, password and query options of a URL. The password may hold a bare '@', '/' or '#': it ends at the last
+    '@'."""
     rest, _, query = url.partition("://")[2].partition("?")
     userinfo, at, _ = rest.rpartition("@")
     user, _, password = userinfo.partition(":") if at else ("", "", "")
@@ -86,7 +88,8 @@ def sentinel_endpoint(settings: RedisSettings) -> Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a server said of itself. `warnings`: sentences for the log. `may_unblock`: whether parked calls can be ended at will."""
+    """What a server said of itself. `warnings`: sentences for the log. `may_unblock`: whether parked calls can be
+    ended at will."""
 
     version: tuple[int, ...]
     run_id: str

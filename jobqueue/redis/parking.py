@@ -1,8 +1,9 @@
 """How an idle worker waits on several queues at once: one parked BLMOVE a queue, each on a connection of its own.
 
-A parked call moves the job that wakes it from the ready list to `next`, which belongs to nobody: so nothing is lost if this process is killed
-right then, or if its half-open connection fires after its death. The claim itself is the trip that follows. In front of that trip, in the
-same write, the other parked calls are ended (CLIENT UNBLOCK). A worker starts no handler while one of them is unanswered (`settled`).
+A parked call moves the job that wakes it from the ready list to `next`, which belongs to nobody: so nothing is lost
+if this process is killed right then, or if its half-open connection fires after its death. The claim itself is the
+trip that follows. In front of that trip, in the same write, the other parked calls are ended (CLIENT UNBLOCK). A
+worker starts no handler while one of them is unanswered (`settled`).
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class Parking:
         self._refused = False
 
     def wait(self, queues: Sequence[str], timeout: float, wakeup_fd: int) -> bool:
-        """Wait until a job came for one of `queues`, `wakeup_fd` is readable or `timeout` seconds passed; True if a job came.
+        """Wait until a job came for one of `queues`, `wakeup_fd` is readable or `timeout` seconds passed; True if a
+        job came.
 
         Whatever is still parked afterwards is ended by the next trip: follow it with `settled`. Raises Unavailable.
         """
@@ -97,7 +99,8 @@ class Parking:
         return parked
 
     def _answered(self, parked: Parked, *, again: bool) -> bool:
-        """Read a parked call's answer if it is there; True if it moved a job. `again`: park anew if it just timed out."""
+        """Read a parked call's answer if it is there; True if it moved a job. `again`: park anew if it just timed
+        out."""
         reply = parked.wire.poll()
         if reply is PENDING:
             return False
@@ -126,8 +129,9 @@ class Parking:
                 self._command.defer("CLIENT", "UNBLOCK", parked.client_id)
 
     def settled(self) -> bool:
-        """After the trip that followed `wait`: wait until every parked call is answered. True if one of them moved a job meanwhile, so
-        that one more trip has to return what is in `next`. An UNBLOCK that overtook its BLMOVE (it answers 0) is repeated.
+        """After the trip that followed `wait`: wait until every parked call is answered. True if one of them moved a
+        job meanwhile, so that one more trip has to return what is in `next`. An UNBLOCK that overtook its BLMOVE (it
+        answers 0) is repeated.
         """
         moved, start = False, time.monotonic()
         while left := [p for p in self._parked.values() if p.asked is not None]:

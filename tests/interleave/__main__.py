@@ -21,7 +21,7 @@ def visit(store: Store, scenario: Scenario) -> tuple[int, int]:
     explorer, start = Explorer(World(store, plan(*scenario.jobs))), time.monotonic()
     schedules = explorer.explore(scenario.workers, scenario.stewards, scenario.bounds)
     seconds = time.monotonic() - start
-    print(  # noqa: T201
+    print(
         f"{scenario.name:62} {explorer.states:>9,} states {explorer.steps:>10,} steps {schedules:>30,} schedules {seconds:6.1f} s",
         flush=True,
     )
@@ -42,7 +42,7 @@ def main() -> int:
         if server is not None:
             server.close()
         shutil.rmtree(folder, ignore_errors=True)
-    print(  # noqa: T201
+    print(
         f"{sum(states for states, _ in visited):,} states, {sum(steps for _, steps in visited):,} steps: every promise held"
     )
     return 0
