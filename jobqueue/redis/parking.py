@@ -50,15 +50,10 @@ class Parking:
         *,
         may_unblock: bool = True,
     ) -> None:
-        self._turned, self._command, self._dial, self._keys = (
-            turned,
-            command,
-            dial,
-            dict(list(keys.items())[: MOST if may_unblock else 1]),
-        )
-        self._may_unblock = (
-            may_unblock  # else a call can only be waited out: one is parked, the other queues are looked at
-        )
+        self._turned, self._command, self._dial = turned, command, dial
+        # Where UNBLOCK is not permitted a call can only be waited out: one is parked, the other queues are looked at.
+        self._may_unblock = may_unblock
+        self._keys = dict(list(keys.items())[: MOST if may_unblock else 1])
         self._partial = len(keys) > len(self._keys)
         self._parked: dict[str, Parked] = {}
         self._refused = False
