@@ -41,7 +41,13 @@ class Words:
     def __init__(self, file: str) -> None:
         self._file = file
         self.fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        os.ftruncate(self.fd, _HEAD + OUTPUT)
+        try:
+            # Pages that are really there: to write to one that a full folder cannot give would be death by SIGBUS.
+            os.posix_fallocate(self.fd, 0, _HEAD + OUTPUT)
+        except OSError:
+            os.close(self.fd)
+            os.unlink(file)
+            raise
         self._map = mmap.mmap(self.fd, _HEAD + OUTPUT)
         self._written = 0
 

@@ -111,8 +111,16 @@ class Browser:
 
     def click(self, css: str, has: str = "") -> None:
         """Once it is there."""
-        element = eventually(lambda: self.find(css, has), 10, what=f"{css} {has}")
-        self._do(f"/element/{element[ELEMENT]}/click")
+        for _ in range(5):
+            element = eventually(lambda: self.find(css, has), 10, what=f"{css} {has}")
+            try:
+                self._do(f"/element/{element[ELEMENT]}/click")
+            except BrowserFault as fault:
+                if "stale element" not in str(fault):
+                    raise
+                continue  # the page was drawn anew between the look and the click
+            return
+        raise BrowserFault(f"{css} with {has!r} is drawn anew all the time")
 
     def type(self, css: str, words: str) -> None:
         """Replace what an input holds."""

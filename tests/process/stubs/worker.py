@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from supervisor import identity
+from supervisor import identity, lastwords
 from supervisor.channel import Channel
 from supervisor.scoreboard import Scoreboard
 from supervisor.spawn import WorkerSpec
@@ -22,7 +22,7 @@ FOLDER = Path(os.environ["JQD_STUB"])
 
 def run(spec: WorkerSpec, _settings: Any, _registry: Any, board: Scoreboard, channel: Channel) -> int:
     seen: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, lastwords.STACK):
         signal.signal(number, lambda number, _frame: seen.append(number))
     boot = _read(f"boot-{spec.generation}")
     if boot == "fail":
