@@ -49,7 +49,7 @@ class Plenty:
         return True
 
     def reconcile(self, worker: str, bar: int, queues: Sequence[str]) -> Reconciled:
-        return Reconciled(0, {})
+        return Reconciled({}, {})
 
     def settle(
         self,

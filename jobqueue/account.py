@@ -79,11 +79,12 @@ class Account:
             raise Confused(f"jobs of {len(holding)} queues in the processing lists of one worker: {', '.join(holding)}")
         if holding and self.done and holding[0] != self.home:
             raise Confused(f"finished jobs of {self.home}, but the processing list holds jobs of {holding[0]}")
-        self.applied, self.unanswered, self.started = found.applied, 0, len(self.done)
+        self.unanswered, self.started = 0, len(self.done)
         self.held.clear()
         if holding:
             self.home = holding[0]
             self.held.extend(found.lists[self.home][len(self.done) :])
+        self.applied = found.trips[self.home]
         return lost
 
     @property

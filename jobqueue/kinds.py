@@ -20,12 +20,13 @@ SMOOTH_ALL: Final = 0.25
 
 
 class Kind:
-    """One (queue, type). `run`: seconds, smoothed. `short`: known to be so, jobs of it may be claimed ahead. `durations`: of the jobs
-    that succeeded since the last trip, for the metrics. `soft_ns`: the limit of a job that says nothing of it, 0 for none."""
+    """One (queue, type). `run`: seconds, smoothed. `short`: known to be so, jobs of it may be claimed ahead. `soft_ns`: the limit of a job
+    that says nothing of it, 0 for none. Since the last report to the metrics: `touched`: any ran; `durations`: of those that succeeded;
+    `waits`: how long jobs waited before they started."""
 
     __slots__ = (
-        "call", "durations", "grace_ns", "handler", "queue", "raw", "run", "runs", "settings", "short", "soft_ns", "type", "type_bytes",
-        "wants_job",
+        "call", "durations", "grace_ns", "handler", "queue", "raw", "run", "runs", "settings", "short", "soft_ns", "touched", "type",
+        "type_bytes", "waits", "wants_job",
     )  # fmt: skip
 
     def __init__(self, queue: str, type_: str, handler: Handler | None, settings: QueueSettings) -> None:
@@ -40,7 +41,9 @@ class Kind:
         self.soft_ns = int((time_limit_for(None, handler, settings) or 0) * 1e9)
         self.grace_ns = int(settings.kill_after * 1e9)
         self.run, self.runs, self.short = 0.0, 0, False
+        self.touched = False
         self.durations: list[float] = []
+        self.waits: list[float] = []
 
     def limits(self, envelope: Envelope, start_ns: int) -> tuple[int, int]:
         """When this job's soft and hard limits pass (monotonic ns), 0 for none."""

@@ -99,8 +99,9 @@ class MemoryQueue:
         return_next: bool,
     ) -> Claim:
         """See WorkerPort."""
+        order = order if home in order else (*order, home)
         for queue in order:
-            self._check_trip(self.state(queue), worker, trip, applied)
+            self._check_trip(self.state(queue), worker, trip, applied if queue == home else None)
         q = self.state(home)
         held = deque(q.held(worker))
         mine = [held.pop() for _ in range(min(len(done), len(held)))]
@@ -127,10 +128,11 @@ class MemoryQueue:
         )
 
     @staticmethod
-    def _check_trip(q: QueueState, worker: str, trip: int, applied: int) -> None:
+    def _check_trip(q: QueueState, worker: str, trip: int, applied: int | None) -> None:
         if worker not in q.workers:
             raise Fenced(worker)
-        if q.workers[worker] != applied or trip <= applied or trip <= q.bars.get(worker, 0):
+        known = q.workers[worker]
+        if applied not in (None, known) or trip <= known or trip <= q.bars.get(worker, 0):
             raise Stale(worker, trip)
 
     def _dispose(self, q: QueueState, pairs: list[tuple[Settlement, bytes]], *, settling: bool) -> List:
@@ -176,8 +178,8 @@ class MemoryQueue:
             raise Fenced(worker)
         for q in states.values():
             q.bars[worker] = bar
-        applied = max(q.workers[worker] for q in states.values())
-        return Reconciled(applied, {queue: list(reversed(q.held(worker))) for queue, q in states.items()})
+        trips = {queue: q.workers[worker] for queue, q in states.items()}
+        return Reconciled(trips, {queue: list(reversed(q.held(worker))) for queue, q in states.items()})
 
     def retire(self, worker: str, queues: Sequence[str]) -> bool:
         """See WorkerPort."""

@@ -73,11 +73,16 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """`applied`: the last trip that was carried out. `lists`: queue → what the worker's processing list holds, oldest
-    first."""
+    """`trips`: queue → the last trip that was carried out there. `lists`: queue → what the worker's processing list
+    holds, oldest first."""
 
-    applied: int
+    trips: Mapping[str, int]
     lists: Mapping[str, Sequence[bytes]]
+
+    @property
+    def applied(self) -> int:
+        """The last trip that was carried out."""
+        return max(self.trips.values(), default=0)
 
 
 class ProducerPort(Protocol):
@@ -116,8 +121,9 @@ class WorkerPort(Protocol):
         Then keeps `keep` entries and hands all newer ones back to the front of `home`, in order. Then, if the worker
         now holds nothing (keep == 0) and want > 0, claims up to `want` jobs from the first queue in `order` that has
         any and is not paused. `return_next`: what is left in each queue's `next` goes back to its ready list.
-        `applied` is the last trip the worker knows to be carried out: if the server's differs, Stale. Every queue the
-        worker joined must be in `order` (that is what bars late trips)."""
+        The trip touches the queues in `order` and `home` (claimed from last if it is not among them), no others, and is
+        recorded in all of them. `applied` is the last trip the worker knows to be carried out, which named `home` too:
+        if the server's differs there, Stale. Stale too if any of them has seen this trip or a later one, or a bar."""
 
     def reconcile(self, worker: str, bar: int, queues: Sequence[str]) -> Reconciled:
         """Refuse every trip numbered <= bar from now on, and tell what is."""

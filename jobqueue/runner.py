@@ -21,38 +21,48 @@ from jobqueue.retry import decide
 from jobqueue.settlement import dispose
 from jobqueue.surroundings import Surroundings
 
+REPORT_NS = 100_000_000
+"""Between two reports to the metrics: what a killed worker may take along."""
 SAFE_NS = 20_000_000
 """How long after a trip a held job may still be started: less than a steward waits before it hands jobs back."""
 
 
 class Runner:
-    """`current`: what runs, for the context of log lines. `since`: when the last trip was answered (monotonic ns).
-    `number`: of the job that runs, or ran last. `done`, `busy_ns`: jobs run so far, and the time spent in them."""
+    """`current`: what runs, for the context of log lines. `since`: when the last trip was answered (monotonic ns); `ended`:
+    when the last job ended. `number`: of the job that runs, or ran last. `done`, `busy_ns`: jobs run so far, and the time
+    spent in them. `uneasy`: a job failed since that was last looked at, perhaps for what is wrong with this process."""
 
     def __init__(self, account: Account, kinds: Kinds, around: Surroundings, rng: random.Random) -> None:
         self._account, self._kinds, self._around, self._rng = account, kinds, around, rng
         self.armed = Armed()
         self.current: Envelope | None = None
-        self.number = self.done = self.busy_ns = self.since = 0
-        self._claimed_ns = self._now_ms = 0
+        self.number = self.done = self.busy_ns = self.since = self.ended = 0
+        self.uneasy = False
+        self._now_ms = self._report_at = 0
         self._touched: list[Kind] = []
-        self._waits: list[float] = []
         self._unknown: set[str] = set()
 
     def answered(self, claim: Claim) -> None:
-        """A trip was: what it settled is final and is counted now."""
+        """A trip was: what it settled is final, and is counted some moments later at the most."""
         self.since = time.monotonic_ns()
         self._now_ms = claim.now_ms
-        self._claimed_ns = self.since
+        if self.since >= self._report_at:
+            self.report()
+
+    def report(self) -> None:
+        """Have everything counted so far seen by others. For after an answered trip."""
         meter = self._around.meter
         for kind in self._touched:
-            meter.ran(kind.queue, kind.type, "processed", kind.durations)
-            kind.durations.clear()
+            kind.touched = False
+            if kind.durations:
+                meter.ran(kind.queue, kind.type, "processed", kind.durations)
+                kind.durations.clear()
+            if kind.waits:
+                meter.waited(kind.queue, kind.waits)
+                kind.waits.clear()
         self._touched.clear()
-        if self._waits:
-            meter.waited(self._account.home, self._waits)
-            self._waits.clear()
-        meter.flush_if_due(self.since / 1e9)
+        meter.flush()
+        self._report_at = self.since + REPORT_NS
 
     def idle(self) -> None:
         """Tell the scoreboard that nothing runs."""
@@ -113,21 +123,23 @@ class Runner:
             self.current = None
         else:
             outcome = refusal
-        end = time.monotonic_ns()
+        self.ended = end = time.monotonic_ns()
         seconds = (end - begun) * 1e-9
         self._kinds.ran(kind, seconds)
         self.done += 1
         self.busy_ns += end - begun
+        if not kind.touched:
+            kind.touched = True
+            self._touched.append(kind)
         if envelope.enqueued_at and not envelope.attempt:
-            self._waits.append((self._now_ms - envelope.enqueued_at) * 1e-3 + (start - self._claimed_ns) * 1e-9)
+            kind.waits.append((self._now_ms - envelope.enqueued_at) * 1e-3 + (start - self.since) * 1e-9)
         if outcome is SUCCEEDED:
-            if not kind.durations:
-                self._touched.append(kind)
             kind.durations.append(seconds)
             self._account.done.append(
                 Settlement(Ack(), element, envelope.id, envelope.unique) if envelope.unique else PLAIN
             )
         else:
+            self.uneasy = True
             self._failed(kind, envelope, element, outcome, seconds)
         return end
 
@@ -172,4 +184,4 @@ class Runner:
                 pass
 
     def _server_ms(self) -> int:
-        return self._now_ms + (time.monotonic_ns() - self._claimed_ns) // 1_000_000
+        return self._now_ms + (time.monotonic_ns() - self.since) // 1_000_000

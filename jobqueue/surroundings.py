@@ -61,8 +61,8 @@ class Meter(Protocol):
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a worker lives among. `connect` opens a session or raises; `pause` sleeps that many seconds or until told
-    to stop; `log(event, fields)`; `title` shows what runs; `recycle_due(done)` says whether to leave after this
-    batch; `turn` is called on each turn of the loop, between jobs."""
+    to stop; `log(event, fields)`; `title` shows what runs; `recycle_due(done)` says, after each batch and at no cost,
+    whether to leave; `turn` is called between jobs, now and then and before each wait."""
 
     connect: Callable[[], Session]
     pause: Callable[[float], None]

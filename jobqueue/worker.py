@@ -18,6 +18,7 @@ from jobqueue.errors import Fenced, JobQueueError, ServerRefused, Stale, Unavail
 from jobqueue.execute import this_is_the_worker
 from jobqueue.job import VERSION
 from jobqueue.kinds import Kinds
+from jobqueue.order import Order
 from jobqueue.outcome import Outcome
 from jobqueue.port import Claim
 from jobqueue.runner import Runner
@@ -25,12 +26,13 @@ from jobqueue.surroundings import Session, Surroundings
 
 LEASE_MS = 12_000
 IDLE_LOOK = 30.0  # seconds between trips of a worker nobody wakes
+TURN_NS = 50_000_000  # between two looks at what jobs did to the process
 POLL = 1.0  # the same while a queue is paused or cannot be waited on
 Reason = Literal["stopping", "recycle", "fenced"]
 
 
 class Worker:
-    """`queues` in claiming order; with `weights` the order is drawn anew for each trip."""
+    """One worker's life. `queues`, `weights`: see Order."""
 
     def __init__(
         self,
@@ -41,14 +43,17 @@ class Worker:
         around: Surroundings,
         rng: random.Random,
     ) -> None:
-        self.name, self.queues, self.weights = name, tuple(queues), weights
+        self.name, self.queues = name, tuple(queues)
         self.kinds, self.around, self.rng = kinds, around, rng
         self.stopping = False  # set by the signal handler
+        self._order = Order(queues, weights, rng)
         self._account = Account(self.queues[0])
         self.runner = Runner(self._account, kinds, around, rng)
         self._session: Session | None = None
         self._joined = False
         self._last: Claim | None = None
+        self._unreadable: frozenset[str] = frozenset()
+        self._turn_at = 0
         self._outage = False
         self._delay = 0.0
 
@@ -60,21 +65,28 @@ class Worker:
         woken = waited = False
         while True:
             try:
-                self.around.turn()
+                self._turn()
                 session = self._connected()
                 if session is None:
                     return "stopping"
                 leaving = self._leaving()
-                self._trip(session, want=0 if leaving else self.kinds.want(), return_next=woken or bool(leaving))
+                if leaving or woken:
+                    order, found = self._order.all(), True
+                    self._trip(session, order, want=0 if leaving else self.kinds.want(), return_next=True)
+                else:
+                    order = self._order.claiming(self._account.home)
+                    self._trip(session, order, want=self.kinds.want())
+                    found = self._order.found(order, self._account.home if self._account.held else None)
                 if waited and session.settled():
-                    self._trip(session, keep=len(self._account.held), want=0, return_next=True)
+                    self._trip(session, self._order.all(), keep=len(self._account.held), want=0, return_next=True)
                 waited = woken = False
                 if leaving:
                     return self._retire(session, leaving)
                 if self._account.held:
                     self._batch(session)
-                elif not self._leaving():
-                    woken, waited = self._wait(session), True
+                elif found:
+                    waited = True
+                    woken = self._wait(session)
             except Fenced:
                 self._end_session()
                 return "fenced"
@@ -85,6 +97,14 @@ class Worker:
             except (Unavailable, ServerRefused, UnsafeServer) as error:
                 self._broken(error)
                 woken = waited = False
+
+    def _turn(self, *, now: bool = False) -> None:
+        """What a job may have done to this process is looked after before it waits, after a job that failed, and else every 50 ms."""
+        runner = self.runner
+        if now or runner.uneasy or runner.ended >= self._turn_at:
+            self.around.turn()
+            runner.uneasy = False
+            self._turn_at = runner.ended + TURN_NS
 
     def _leaving(self) -> Reason | None:
         if self.stopping:
@@ -118,6 +138,7 @@ class Worker:
             self._outage = True
             self.around.log("redis_lost", {"cause": str(error)})
         self._delay = min(1.0, self._delay * 2 or 0.01)
+        self._turn_at = 0
 
     def _end_session(self) -> None:
         if self._session is not None:
@@ -126,12 +147,16 @@ class Worker:
 
     def _retire(self, session: Session, reason: Reason) -> Reason:
         session.port.retire(self.name, self.queues)
-        self.around.meter.flush()
+        self.runner.report()
         self._end_session()
         return reason
 
     def _wait(self, session: Session) -> bool:
-        self.around.meter.flush()
+        """True if a job came."""
+        self._turn(now=True)
+        if self._leaving():
+            return False
+        self.runner.report()
         self.around.title("idle")
         assert self._last is not None
         deaf = self._last.paused | self._last.broken
@@ -140,40 +165,43 @@ class Worker:
     # ------------------------------------------------------------------ trips
 
     def _trip(
-        self, session: Session, *, keep: int = 0, want: int, return_next: bool = False, again: bool = False
+        self,
+        session: Session,
+        order: Sequence[str],
+        *,
+        keep: int = 0,
+        want: int,
+        return_next: bool = False,
+        again: bool = False,
     ) -> None:
         """Settle what is done, hand back all but `keep`, claim. Raises Fenced, Unavailable, ServerRefused, Confused."""
         account = self._account
         trip = account.depart()
         try:
             claim = session.port.settle(
-                self.name, trip, account.applied, account.home, account.done, keep, self._order(), want, return_next
+                self.name, trip, account.applied, account.home, account.done, keep, order, want, return_next
             )
         except Stale:
             if again:
                 raise Confused("the server refuses every trip though none is outstanding") from None
             self._reconcile(session)
-            self._trip(session, want=want, return_next=return_next, again=True)
+            self._trip(session, order, want=want, return_next=return_next, again=True)
             return
         if claim.lost:
             self.around.meter.lost(account.home, claim.lost)
-        if claim.broken - (self._last.broken if self._last else frozenset()):
-            self.around.log(
-                "queue_broken", {"queues": sorted(claim.broken), "cause": "its ready list is a key of another type"}
-            )
+        if want and (claim.broken or self._unreadable):
+            self._tell_broken(order, claim.broken)
         account.arrive(claim)
         self._last = claim
         self.around.board.claimed(trip, len(account.held), account.home.encode())
         self.runner.answered(claim)
 
-    def _order(self) -> Sequence[str]:
-        """Strict: as configured. Weighted: a queue comes first as often as its weight says (Efraimidis and Spirakis,
-        2006)."""
-        if self.weights is None:
-            return self.queues
-        draw = self.rng.random
-        keyed = [(-(draw() ** (1 / w)) if w else 0.0, q) for q, w in zip(self.queues, self.weights, strict=True)]
-        return [q for _, q in sorted(keyed)]
+    def _tell_broken(self, order: Sequence[str], broken: frozenset[str]) -> None:
+        if broken - self._unreadable:
+            self.around.log(
+                "queue_broken", {"queues": sorted(broken), "cause": "its ready list is a key of another type"}
+            )
+        self._unreadable = self._unreadable.difference(order) | broken
 
     def _reconcile(self, session: Session) -> None:
         """Have every older trip refused for ever, then see which was the last and what is ours."""
@@ -208,7 +236,7 @@ class Worker:
             kind = known.get(envelope.type) or self.kinds.get(queue, envelope.type)
             if not kind.short and (done or len(held) > 1):
                 runner.idle()
-                self._trip(session, keep=1, want=0)
+                self._trip(session, (queue,), keep=1, want=0)
                 now = runner.since
                 settle_at = now + int(self.kinds.budget * 1e9)
                 if not held:

@@ -16,7 +16,6 @@ from jobqueue.redis import scripts
 from jobqueue.redis.keys import QueueKeys, queues_key
 from jobqueue.settings import QueueSettings, settings_of
 
-CLAIM_BYTES = 256 * 1024
 MOST_ORDERS = 1000  # weighted queues come in many orders
 NONE: frozenset[str] = frozenset()
 ID_REMEMBERED_MS = 3_600_000
@@ -46,7 +45,7 @@ class RedisQueue:
     ) -> None:
         self.transport, self.prefix, self.settings, self.version = transport, prefix, dict(settings or {}), version
         self._keys: dict[str, QueueKeys] = {}
-        self._trips: dict[tuple[str, ...], tuple[list[str], int]] = {}
+        self._trips: dict[Any, tuple[list[str], tuple[str, ...], tuple[Any, ...]]] = {}  # worker, home, order
 
     # ------------------------------------------------------------------ plumbing
 
@@ -177,43 +176,45 @@ class RedisQueue:
         return_next: bool,
     ) -> Claim:
         """See WorkerPort."""
-        known = self._trips.get((worker, home, *order))
+        order = tuple(order)
+        known = self._trips.get((worker, home, order))
         if known is None:
             if len(self._trips) > MOST_ORDERS:
                 self._trips.clear()
-            known = self._trips[worker, home, *order] = self._trip_keys(worker, home, order)
-        names, dead_max = known
-        args: list[Any] = [worker, trip, applied, len(order), keep, want, int(return_next), dead_max, CLAIM_BYTES]
+            known = self._trips[worker, home, order] = self._trip_keys(worker, home, order)
+        names, queues, constants = known
+        args: list[Any] = [*constants, trip, applied, keep, want, int(return_next)]
         if done:
-            names = self._operations(self.keys(home), done, names, args)
+            names = self._operations(home, done, names, args)
         reply = self._run("settle", names, args)
         if isinstance(reply, bytes):
             raise Fenced(worker) if reply == b"FENCED" else Stale(worker, trip)
         length, source, lost, cancelled, now, paused, broken, jobs = reply
         return Claim(
-            length=length,
-            queue=order[source - 1] if source else home,
-            jobs=jobs,
-            lost=lost,
-            paused=frozenset(order[i - 1] for i in paused) if paused else NONE,
-            cancelled=bool(cancelled),
-            now_ms=now,
-            broken=frozenset(order[i - 1] for i in broken) if broken else NONE,
+            length,
+            queues[source - 1] if source else home,
+            jobs,
+            lost,
+            frozenset(queues[i - 1] for i in paused) if paused else NONE,
+            bool(cancelled),
+            now,
+            frozenset(queues[i - 1] for i in broken) if broken else NONE,
         )
 
-    def _trip_keys(self, worker: str, home: str, order: Sequence[str]) -> tuple[list[str], int]:
-        """What is the same for every trip of a worker with this home and order."""
-        k = self.keys(home)
-        names = [k.processing(worker), k.pending, k.scheduled, k.dead, k.stats, k.alarm]
-        for queue in order:
+    def _trip_keys(
+        self, worker: str, home: str, order: Sequence[str]
+    ) -> tuple[list[str], tuple[str, ...], tuple[Any, ...]]:
+        """What is the same for every trip of a worker with this home and order: keys, queues, first arguments."""
+        queues = tuple(order) if home in order else (*order, home)
+        names = []
+        for queue in queues:
             q = self.keys(queue)
             names += [q.processing(worker), q.workers, q.next, q.pending, q.paused, q.cancelled]
-        return names, settings_of(self.settings, home).dead_max
+        return [*names, self.keys(home).stats], queues, (worker, len(queues), queues.index(home) + 1)
 
-    @staticmethod
-    def _operations(k: QueueKeys, done: Sequence[Settlement], names: list[str], args: list[Any]) -> list[str]:
-        """Append the operations to `args` (runs of plain acks as one); returns `names` with the unique keys they name."""
-        names, plain = names.copy(), 0
+    def _operations(self, home: str, done: Sequence[Settlement], names: list[str], args: list[Any]) -> list[str]:
+        """Append the operations to `args` (runs of plain acks as one); returns `names` with the keys they need besides."""
+        k, more, plain = self.keys(home), names, 0
         for s in done:
             if s is PLAIN or (s.disposition == PLAIN.disposition and not s.unique):
                 plain += 1
@@ -221,10 +222,14 @@ class RedisQueue:
             if plain:
                 args += ["A", plain]
                 plain = 0
-            args += _operation(k, s, names, old=False)
+            if more is names:
+                more = [*names, k.scheduled, k.dead, k.alarm]
+            args += _operation(k, s, more, old=False)
+            if isinstance(s.disposition, Bury):
+                args.append(settings_of(self.settings, home).dead_max)
         if plain:
             args += ["A", plain]
-        return names
+        return more
 
     def reconcile(self, worker: str, bar: int, queues: Sequence[str]) -> Reconciled:
         """See WorkerPort."""
@@ -233,8 +238,10 @@ class RedisQueue:
         _raise_first(replies)
         if any(isinstance(reply, bytes) for reply in replies):
             raise Fenced(worker)
-        lists = {q: reply[1][::-1] for q, reply in zip(queues, replies, strict=True)}
-        return Reconciled(max(reply[0] for reply in replies), lists)
+        answers = dict(zip(queues, replies, strict=True))
+        return Reconciled(
+            {q: reply[0] for q, reply in answers.items()}, {q: reply[1][::-1] for q, reply in answers.items()}
+        )
 
     def retire(self, worker: str, queues: Sequence[str]) -> bool:
         """See WorkerPort (stewards use it too)."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import struct
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -44,9 +45,9 @@ class Wire:
         try:
             self._sock = self._open(endpoint)
             # Opened in a moment or not at all: whoever waits longer here comes late when the network is sound again.
-            self._sock.settimeout(min(timeout, endpoint.connect_timeout))
+            self._patience(min(timeout, endpoint.connect_timeout))
             self._greet(endpoint, name)
-            self._sock.settimeout(timeout)
+            self._patience(timeout)
         except Unavailable as lost:
             self.close()
             # A server that wants a client certificate says so only after the handshake (TLS 1.3).
@@ -94,6 +95,18 @@ class Wire:
             if refused.code != "NOPERM":  # a name is a comfort, not a need
                 raise
 
+    def _patience(self, seconds: float) -> None:
+        """How long each piece of a command or reply may take. The kernel keeps the time: Python's own timeouts cost a poll() in front
+        of every send and every receive. TLS has to look between its records and keeps Python's."""
+        assert self._sock is not None
+        if self.endpoint.tls is not None:
+            self._sock.settimeout(seconds)
+            return
+        self._sock.settimeout(None)
+        limit = struct.pack("@ll", *divmod(max(1, int(seconds * 1e6)), 1_000_000))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._sock.setsockopt(socket.SOL_SOCKET, option, limit)
+
     def fileno(self) -> int:
         return self._sock.fileno() if self._sock is not None else -1
 
@@ -121,7 +134,7 @@ class Wire:
         try:
             self._sock.sendall(data)
         except OSError as error:
-            raise self.lost(error) from error
+            raise self.lost(_late(error)) from error
 
     def poll(self) -> Any:
         """A reply that has arrived (an error reply as ServerRefused, not raised), or PENDING. Never waits."""
@@ -129,21 +142,32 @@ class Wire:
         if reply is not PENDING or self._sock is None:
             return reply
         try:
-            self._sock.settimeout(0)
-            data = self._sock.recv(READ_SIZE)
-            self._sock.settimeout(self.timeout)
-        except BlockingIOError:
-            self._sock.settimeout(self.timeout)
-            return PENDING
+            data = self._receive_now(self._sock)
         except OSError as error:
-            if type(error).__name__ == "SSLWantReadError":  # named, so that only TLS users pay for importing ssl
-                self._sock.settimeout(self.timeout)
-                return PENDING
             raise self.lost(error) from error
+        if data is None:
+            return PENDING
         if not data:
             raise self.lost("the server closed the connection")
         self._reader.feed(data)
         return self._parse()
+
+    def _receive_now(self, sock: socket.socket) -> bytes | None:
+        """What has arrived; None if nothing has."""
+        if self.endpoint.tls is None:
+            try:
+                return sock.recv(READ_SIZE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+        sock.settimeout(0)
+        try:
+            return sock.recv(READ_SIZE)
+        except OSError as error:
+            if type(error).__name__ == "SSLWantReadError":  # named, so that only TLS users pay for importing ssl
+                return None
+            raise
+        finally:
+            sock.settimeout(self.timeout)
 
     def read(self) -> Any:
         """The next reply, waiting at most `timeout` for each piece of it; an error reply comes back as ServerRefused,
@@ -154,7 +178,7 @@ class Wire:
             try:
                 data = self._sock.recv(READ_SIZE)
             except OSError as error:
-                raise self.lost(error) from error
+                raise self.lost(_late(error)) from error
             if not data:
                 raise self.lost("the server closed the connection")
             self._reader.feed(data)
@@ -175,7 +199,11 @@ class Wire:
 
     def call(self, *args: Argument) -> Any:
         """One command, one reply. Raises ServerRefused, Unavailable."""
-        reply = self.pipe([args])[0]
+        if self._deferred:
+            reply = self.pipe([args])[0]
+        else:
+            self._write(hiredis.pack_command(args))
+            reply = self.read()
         if isinstance(reply, ServerRefused):
             raise reply
         return reply
@@ -186,6 +214,11 @@ class Wire:
         self._write(b"".join(ahead + [hiredis.pack_command(tuple(command)) for command in commands]))
         self.answers = [self.read() for _ in ahead]
         return [self.read() for _ in commands]
+
+
+def _late(error: OSError) -> OSError:
+    """The kernel's word for "not in time" is EAGAIN, which tells nobody anything."""
+    return TimeoutError("timed out") if isinstance(error, BlockingIOError) else error
 
 
 def wait_readable(fds: Sequence[int], timeout: float) -> set[int]:

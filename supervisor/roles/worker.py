@@ -86,18 +86,26 @@ class MetricsMeter:
 
 
 class Recycling:
-    """When this process has lived long enough: after `max_jobs`, `max_age` seconds, or with more than `max_memory` bytes of its own."""
+    """When this process has lived long enough: after `max_jobs`, `max_age` seconds, with more than `max_memory` bytes of its own,
+    or with no descriptor left. Called after each batch; `look`, which costs more, at each turn of the loop."""
 
     def __init__(self, pool: Pool, log: Any) -> None:
         self._pool, self._log = pool, log
         self._born = self._looked = time.monotonic()
+        self._most = float("inf") if pool.max_jobs is None else pool.max_jobs
+        self._due = False
 
     def __call__(self, done: int) -> bool:
-        pool, now = self._pool, time.monotonic()
+        return self._due or done >= self._most
+
+    def look(self) -> None:
+        """At everything but the number of jobs."""
+        self._due = self._due or self._worn_out(time.monotonic())
+
+    def _worn_out(self, now: float) -> bool:
+        pool = self._pool
         if _no_descriptor_left():
             self._log.warning("worker recycled: its jobs have used up its descriptors")
-            return True
-        if pool.max_jobs is not None and done >= pool.max_jobs:
             return True
         if pool.max_age is not None and now - self._born >= pool.max_age:
             return True
@@ -143,7 +151,7 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     writer = board.writer(spec.slot)
     bell = Bell()
     label = f"jqd: worker {spec.pool}/{spec.index}"
-    metrics = WorkerMetrics(spec.slot, spec.pool)
+    metrics, recycling = WorkerMetrics(spec.slot, spec.pool), Recycling(pool, log)
     around = Surroundings(
         connect=_connector(settings, name, pool, bell, writer.beat),
         pause=bell.pause,
@@ -151,13 +159,13 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
         meter=MetricsMeter(metrics),
         log=_teller(log),
         title=lambda text: roles.set_title(f"{label} {text}"),
-        recycle_due=Recycling(pool, log),
+        recycle_due=recycling,
         turn=lambda: turn(),  # noqa: PLW0108 - made of the worker that this makes
     )
     kinds = Kinds(registry, settings.queue, pool.claim_budget, pool.claim_max)
     worker = Worker(name, pool.queues, pool.weights, kinds, around, random.Random())
     logs.job_context(lambda: _shown(worker.runner.current))
-    turn = _turn(worker, writer, bell, _signals(worker, writer.abort_word))
+    turn = _turn(worker, writer, bell, recycling, _signals(worker, writer.abort_word))
     _call_all(registry.worker_start)
     writer.hello(birth=spec.birth, pid=pid, starttime=starttime, generation=spec.generation, worker_id=name)
     channel.send({"kind": "hello", "pid": pid, "birth": spec.birth})
@@ -232,11 +240,14 @@ def _be_nice(pool: Pool, log: Any) -> None:
 Handlers = Mapping[int, Callable[[int, FrameType | None], None] | signal.Handlers]
 
 
-def _turn(worker: Worker, writer: RowWriter, bell: Bell, handlers: Handlers) -> Callable[[], None]:
-    """What each turn of the loop does: beat, and make good what a job did to our signals."""
+def _turn(
+    worker: Worker, writer: RowWriter, bell: Bell, recycling: Recycling, handlers: Handlers
+) -> Callable[[], None]:
+    """What a turn of the loop does: beat, make good what a job did to our signals, see what it left of our resources."""
 
     def turn() -> None:
         writer.beat()
+        recycling.look()
         for number, handler in handlers.items():
             if signal.getsignal(number) != handler:
                 signal.signal(number, handler)

@@ -11,8 +11,7 @@ from jobqueue.redis import scripts
 
 VERSIONS = ((6, 2), scripts.FLAGS_SINCE)
 TWO_WORDS = frozenset({"CLIENT", "CONFIG", "SCRIPT"})
-SETTLE_GROUP = 6  # keys of each joined queue, see lua/settle.lua
-OPERATIONS_AT = 9  # where the operations begin among settle's arguments
+OPERATIONS_AT = 8  # where the operations begin among settle's arguments
 
 
 @cache
@@ -40,7 +39,7 @@ def verb(args: list[bytes]) -> str:
 
 def _operations(args: list[bytes]) -> str:
     """The letters of what a trip settles."""
-    steps = {b"A": 2, b"a": 4, b"R": 3, b"B": 4, b"Q": 2}
+    steps = {b"A": 2, b"a": 4, b"R": 3, b"B": 5, b"Q": 2}
     at, seen = 3 + int(args[2]) + OPERATIONS_AT, ""
     while at < len(args):
         letter = args[at].decode()

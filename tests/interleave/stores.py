@@ -257,6 +257,6 @@ def _timeless(answer: Any) -> Any:
                 answer.broken,
             )
         case Reconciled():
-            return answer.applied, {queue: tuple(held) for queue, held in answer.lists.items()}
+            return dict(answer.trips), {queue: tuple(held) for queue, held in answer.lists.items()}
         case _:
             return answer

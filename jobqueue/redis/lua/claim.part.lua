@@ -1,7 +1,8 @@
 -- The claiming half of settle: from the first queue in order that has jobs and is not paused. A key of a wrong type is reported, not fatal.
 -- Which queues are paused is told only as far as it looked: a worker that got jobs need not know.
--- Small jobs are moved sixteen at a time and then more; behind one of more than 4 KiB one at a time, so that large payloads never block the server.
-local jobs, paused, broken, from, cancelled, bytes, room = {}, {}, {}, 0, 0, 0, tonumber(ARGV[9])
+-- Small jobs are moved sixteen at a time and then more; behind one of more than 4 KiB one at a time, so that large payloads
+-- never block the server; a claim ends at 256 KiB.
+local jobs, paused, broken, from, cancelled, bytes, room = {}, {}, {}, 0, 0, 0, 262144
 local function take(source, target)
   while #jobs < want and bytes < room do
     local many = math.min(want - #jobs, math.max(16, #jobs))
@@ -24,16 +25,16 @@ local function take(source, target)
   return true
 end
 local claiming = held == 0 or keep == 0
-for k = 7, last, 6 do
-  if from ~= 0 and ARGV[7] ~= '1' then break end
-  local g, odd = (k - 1) / 6, call('EXISTS', KEYS[k + 4], KEYS[k + 5], KEYS[k + 2]) > 0
+for k = 1, last, 6 do
+  if from ~= 0 and ARGV[8] ~= '1' then break end
+  local g, odd = (k + 5) / 6, call('EXISTS', KEYS[k + 4], KEYS[k + 5], KEYS[k + 2]) > 0
   if odd and call('EXISTS', KEYS[k + 4]) == 1 then
     paused[#paused + 1] = g
   elseif claiming and #jobs < want and from == 0 then
     if not ((not odd or take(KEYS[k + 2], KEYS[k])) and take(KEYS[k + 3], KEYS[k])) then broken[#broken + 1] = g end
     if #jobs > 0 then from = g; cancelled = odd and call('EXISTS', KEYS[k + 5]) or 0 end
   end
-  while odd and ARGV[7] == '1' do
+  while odd and ARGV[8] == '1' do
     local back = redis.pcall('LMOVE', KEYS[k + 2], KEYS[k + 3], 'LEFT', 'RIGHT')
     if not back or type(back) == 'table' then break end
   end

@@ -1,0 +1,50 @@
+"""In which order a trip looks at a worker's queues, and how many of them it names.
+
+Naming a queue costs the server time, so with many queues a trip names the first few; it names more when these were empty, and all of them
+before the worker waits. Where few were enough the last time, few are named the next time. Pure but for the drawing of weighted orders.
+Called by `jobqueue.worker`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+FEW: Final = 4
+
+
+class Order:
+    """`queues` in claiming order; with `weights` (one for each) the order is drawn anew for each trip."""
+
+    def __init__(self, queues: Sequence[str], weights: Sequence[int] | None, rng: random.Random) -> None:
+        self._queues, self._weights, self._rng = tuple(queues), weights, rng
+        self._reach = min(FEW, len(self._queues))
+
+    def claiming(self, home: str) -> tuple[str, ...]:
+        """The queues of a trip that is to claim; `home`, which every trip names, is in its place among them."""
+        if self._weights is not None:
+            return self._drawn(self._weights)[: self._reach]
+        reach = self._reach
+        if reach < len(self._queues):
+            reach = max(reach, self._queues.index(home) + 1)
+        return self._queues[:reach]
+
+    def all(self) -> tuple[str, ...]:
+        """Every queue: for the trips that look after `next` or end the work."""
+        return self._queues if self._weights is None else self._drawn(self._weights)
+
+    def found(self, named: Sequence[str], queue: str | None) -> bool:
+        """A claiming trip named these and got jobs of `queue`, or none. False: look further before waiting."""
+        if queue is not None:
+            self._reach = min(len(self._queues), max(FEW, named.index(queue) + 1)) if queue in named else self._reach
+            return True
+        complete = len(named) >= len(self._queues)
+        self._reach = min(FEW if complete else 4 * len(named), len(self._queues))
+        return complete
+
+    def _drawn(self, weights: Sequence[int]) -> tuple[str, ...]:
+        """A queue comes first as often as its weight says (Efraimidis and Spirakis, 2006)."""
+        draw = self._rng.random
+        keyed = [(-(draw() ** (1 / w)) if w else 0.0, q) for q, w in zip(self._queues, weights, strict=True)]
+        return tuple(q for _, q in sorted(keyed))
