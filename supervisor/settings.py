@@ -27,7 +27,8 @@ class Pool(Struct, frozen=True, kw_only=True):
     weights: Annotated[tuple[int, ...] | None, Meta(extra={"derived": True})] = None
     claim_budget: Annotated[float, Meta(ge=0, le=0.02, extra={"unit": "duration"})] = 0.005
     """At most 20 ms: what is held behind a job is handed back after 25 (see `supervisor.stewardship`)."""
-    claim_max: Positive = 64
+    claim_max: Annotated[int, Meta(ge=1, le=1000)] = 64
+    """At most 1,000: a script moves that many at once, and Lua's stack ends at some thousands."""
     max_jobs: Positive | None = None
     max_memory: Size | None = None
     max_memory_hard: Size | None = None

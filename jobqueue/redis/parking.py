@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jobqueue.errors import ServerRefused, Unavailable
 from jobqueue.redis.keys import QueueKeys
-from jobqueue.redis.wire import PENDING, Wire, wait_readable
+from jobqueue.redis.wire import PENDING, Wire, pack, wait_readable
 
 BLOCK = 1.0  # seconds a call stays parked on the server
 PATIENCE = 3.0  # how much later than BLOCK the answer may come before the connection counts as lost
@@ -24,16 +24,18 @@ AGAIN = 0.001  # seconds between two attempts to end a parked call that UNBLOCK 
 class Parked:
     """One connection and the call parked on it. `asked`: when (monotonic), None while nothing is parked."""
 
-    __slots__ = ("asked", "client_id", "keys", "wire")
+    __slots__ = ("_call", "asked", "fd", "unblock", "wire")
 
     def __init__(self, wire: Wire, keys: QueueKeys, unblockable: bool) -> None:
-        self.wire, self.keys = wire, keys
-        self.client_id: int = wire.call("CLIENT", "ID") if unblockable else 0
+        self.wire, self.fd = wire, wire.fileno()
+        self._call = pack("BLMOVE", keys.pending, keys.next, "RIGHT", "LEFT", BLOCK)
+        client_id = wire.call("CLIENT", "ID") if unblockable else 0
+        self.unblock = pack("CLIENT", "UNBLOCK", client_id)
         self.asked: float | None = None
 
     def park(self, now: float) -> None:
         if self.asked is None:
-            self.wire.send("BLMOVE", self.keys.pending, self.keys.next, "RIGHT", "LEFT", BLOCK)
+            self.wire.write(self._call)
             self.asked = now
 
 
@@ -57,6 +59,7 @@ class Parking:
         self._partial = len(keys) > len(self._keys)
         self._parked: dict[str, Parked] = {}
         self._refused = False
+        self.rang = False  # whether the last wait saw `wakeup_fd` readable
 
     def wait(self, queues: Sequence[str], timeout: float, wakeup_fd: int) -> bool:
         """Wait until a job came for one of `queues`, `wakeup_fd` is readable or `timeout` seconds passed; True if a
@@ -74,10 +77,11 @@ class Parking:
             now = time.monotonic()
             self._turned()
             self._check(now)
-            waiting = {p.wire.fileno(): p for p in self._parked.values() if p.asked is not None}
+            waiting = {p.fd: p for p in self._parked.values() if p.asked is not None}
             ready = wait_readable([wakeup_fd, *waiting], max(0.0, min(end - now, BLOCK + PATIENCE)))
             woken = any([self._answered(waiting[fd], again=True) for fd in ready if fd in waiting])  # noqa: C419 - every one is read
-            if wakeup_fd in ready or time.monotonic() >= end:
+            self.rang = wakeup_fd in ready
+            if self.rang or time.monotonic() >= end:
                 break
         self._end_parked()
         return woken
@@ -121,7 +125,7 @@ class Parking:
     def _end_parked(self) -> None:
         for parked in self._parked.values():
             if parked.asked is not None and self._may_unblock:
-                self._command.defer("CLIENT", "UNBLOCK", parked.client_id)
+                self._command.defer(parked.unblock)
 
     def settled(self) -> bool:
         """After the trip that followed `wait`: wait until every parked call is answered. True if one of them moved a
@@ -136,14 +140,16 @@ class Parking:
                 break
             self._check(time.monotonic())
             again = AGAIN if self._may_unblock else BLOCK
-            if not wait_readable([p.wire.fileno() for p in left], again) and time.monotonic() - start < BLOCK:
+            if not wait_readable([p.fd for p in left], again) and time.monotonic() - start < BLOCK:
                 self._unblock(left)
         return moved
 
     def _unblock(self, left: Sequence[Parked]) -> None:
         """Where UNBLOCK is not permitted the calls end by their own timeout."""
         if self._may_unblock:
-            self._command.pipe([["CLIENT", "UNBLOCK", p.client_id] for p in left])
+            for parked in left[1:]:
+                self._command.defer(parked.unblock)
+            self._command.exchange(left[0].unblock)
 
     def close(self) -> None:
         """Close all parked connections."""

@@ -6,7 +6,7 @@ workers and stewards (over a Wire) and producers (over a redis-py client, `jobqu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from jobqueue.errors import Fenced, JobQueueError, QueueFull, ServerRefused, Stale
@@ -14,6 +14,7 @@ from jobqueue.outcome import Ack, Bury, Requeue, Retry
 from jobqueue.port import PLAIN, Claim, Enqueued, NewJob, Reconciled, Settlement
 from jobqueue.redis import scripts
 from jobqueue.redis.keys import QueueKeys, queues_key
+from jobqueue.redis.trip import TripCommand
 from jobqueue.settings import QueueSettings, settings_of
 
 MOST_ORDERS = 1000  # weighted queues come in many orders
@@ -45,7 +46,8 @@ class RedisQueue:
     ) -> None:
         self.transport, self.prefix, self.settings, self.version = transport, prefix, dict(settings or {}), version
         self._keys: dict[str, QueueKeys] = {}
-        self._trips: dict[Any, tuple[list[str], tuple[str, ...], tuple[Any, ...]]] = {}  # worker, home, order
+        self._trips: dict[tuple[str, str, tuple[str, ...]], TripCommand] = {}
+        self._exchange: Callable[[bytes], Any] | None = getattr(transport, "exchange", None)
 
     # ------------------------------------------------------------------ plumbing
 
@@ -177,19 +179,21 @@ class RedisQueue:
     ) -> Claim:
         """See WorkerPort."""
         order = tuple(order)
-        known = self._trips.get((worker, home, order))
-        if known is None:
-            if len(self._trips) > MOST_ORDERS:
-                self._trips.clear()
-            known = self._trips[worker, home, order] = self._trip_keys(worker, home, order)
-        names, queues, constants = known
-        args: list[Any] = [*constants, trip, applied, keep, want, int(return_next)]
-        if done:
-            names = self._operations(home, done, names, args)
-        reply = self._run("settle", names, args)
+        command = self._trips.get((worker, home, order)) or self._trip_command(worker, home, order)
+        if self._exchange is not None and done.count(PLAIN) == len(done):
+            reply = self._exchange(command.packed(len(done), trip, applied, keep, want, return_next))
+            if isinstance(reply, ServerRefused) and reply.code != "NOSCRIPT":
+                raise reply
+        else:
+            reply = None
+        if reply is None or isinstance(reply, ServerRefused):  # to be told at length
+            args: list[Any] = [*command.constants, trip, applied, keep, want, int(return_next)]
+            names = self._operations(home, done, command.keys, args)
+            reply = self._run("settle", names, args)
         if isinstance(reply, bytes):
             raise Fenced(worker) if reply == b"FENCED" else Stale(worker, trip)
         length, source, lost, cancelled, now, paused, broken, jobs = reply
+        queues = command.queues
         return Claim(
             length,
             queues[source - 1] if source else home,
@@ -201,16 +205,19 @@ class RedisQueue:
             frozenset(queues[i - 1] for i in broken) if broken else NONE,
         )
 
-    def _trip_keys(
-        self, worker: str, home: str, order: Sequence[str]
-    ) -> tuple[list[str], tuple[str, ...], tuple[Any, ...]]:
-        """What is the same for every trip of a worker with this home and order: keys, queues, first arguments."""
-        queues = tuple(order) if home in order else (*order, home)
+    def _trip_command(self, worker: str, home: str, order: tuple[str, ...]) -> TripCommand:
+        queues = order if home in order else (*order, home)
         names = []
         for queue in queues:
             q = self.keys(queue)
             names += [q.processing(worker), q.workers, q.next, q.pending, q.paused, q.cancelled]
-        return [*names, self.keys(home).stats], queues, (worker, len(queues), queues.index(home) + 1)
+        names.append(self.keys(home).stats)
+        if len(self._trips) > MOST_ORDERS:
+            self._trips.clear()
+        sha = scripts.load("settle", self.version).sha
+        made = TripCommand(sha, names, queues, (worker, len(queues), queues.index(home) + 1))
+        self._trips[worker, home, order] = made
+        return made
 
     def _operations(self, home: str, done: Sequence[Settlement], names: list[str], args: list[Any]) -> list[str]:
         """Append the operations to `args` (runs of plain acks as one); returns `names` with the keys they need besides."""

@@ -130,7 +130,8 @@ class WorkerSession:
 
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
         woken = self._parking.wait(queues, timeout, self._wakeup_fd)
-        self._drain()
+        if self._parking.rang:
+            self._drain()
         return woken
 
     def settled(self) -> bool:

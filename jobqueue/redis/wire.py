@@ -33,6 +33,12 @@ class Pending:
 PENDING: Final = Pending()
 
 
+def pack(*args: Argument) -> bytes:
+    """One command as it goes over the wire."""
+    packed: bytes = hiredis.pack_command(args)
+    return packed
+
+
 class Wire:
     """An open, authenticated connection. `timeout`: seconds a reply may take before the connection counts as lost."""
 
@@ -126,9 +132,10 @@ class Wire:
 
     def send(self, *args: Argument) -> None:
         """Send one command; its reply is read later."""
-        self._write(hiredis.pack_command(args))
+        self.write(pack(*args))
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Send packed commands."""
         if self._sock is None:
             raise Unavailable(self.endpoint.shown, "the connection is closed", sent=False)
         try:
@@ -193,27 +200,33 @@ class Wire:
             return ServerRefused(str(reply), self.endpoint.shown)
         return reply
 
-    def defer(self, *args: Argument) -> None:
+    def defer(self, packed: bytes) -> None:
         """Have this command sent in front of the next call, in one write; its reply goes to `answers`."""
-        self._deferred.append(hiredis.pack_command(args))
+        self._deferred.append(packed)
 
     def call(self, *args: Argument) -> Any:
         """One command, one reply. Raises ServerRefused, Unavailable."""
-        if self._deferred:
-            reply = self.pipe([args])[0]
-        else:
-            self._write(hiredis.pack_command(args))
-            reply = self.read()
+        reply = self.exchange(pack(*args))
         if isinstance(reply, ServerRefused):
             raise reply
         return reply
 
+    def exchange(self, packed: bytes) -> Any:
+        """One packed command, one reply; an error reply comes back as ServerRefused. Raises Unavailable."""
+        if self._deferred:
+            return self._with_deferred([packed])[0]
+        self.write(packed)
+        return self.read()
+
     def pipe(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Several commands in one write; error replies stand in their places as ServerRefused."""
+        return self._with_deferred([pack(*command) for command in commands])
+
+    def _with_deferred(self, packed: Sequence[bytes]) -> list[Any]:
         ahead, self._deferred = self._deferred, []
-        self._write(b"".join(ahead + [hiredis.pack_command(tuple(command)) for command in commands]))
+        self.write(b"".join([*ahead, *packed]))
         self.answers = [self.read() for _ in ahead]
-        return [self.read() for _ in commands]
+        return [self.read() for _ in packed]
 
 
 def _late(error: OSError) -> OSError:

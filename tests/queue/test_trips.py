@@ -234,3 +234,28 @@ def test_nobody_hands_back_for_the_fenced(backend: Backend) -> None:
     hand.claim(2)
     hand.port.fence("w1", "q")
     assert hand.port.hand_back("w1", "q", 1, 0) == -1
+
+
+def test_a_trip_touches_only_the_queues_it_names_and_home(backend: Backend) -> None:
+    """So a worker of many queues need not have the server look at all of them each time; home is always looked at."""
+    enqueue(backend, b"a", queue="q")
+    hand = Hand(backend, queues=["q", "r", "s"])
+    hand.claim()
+    enqueue(backend, b"b", queue="r")
+    enqueue(backend, b"c", queue="s")
+    assert hand.settle(done(b"a"), want=1, order=["r"]).jobs == [b"b"]
+    assert hand.port.reconcile("w1", 7, ["q", "r", "s"]).trips == {"q": 2, "r": 2, "s": 0}
+    hand.trip = 7
+    assert hand.settle(done(b"b"), want=1, order=["s"]).jobs == [b"c"]
+    with pytest.raises(Stale):
+        hand.again(want=1, trip=3, applied=2, order=["s"])
+
+
+def test_home_is_claimed_from_last_if_it_is_not_named(backend: Backend) -> None:
+    enqueue(backend, b"a", b"b", queue="q")
+    hand = Hand(backend, queues=["q", "r"])
+    hand.claim()
+    enqueue(backend, b"c", queue="r")
+    assert hand.settle(done(b"a"), want=1, order=["r"]).jobs == [b"c"]
+    assert (backend.processing("q", "w1"), backend.processing("r", "w1")) == ([], [b"c"])
+    assert hand.settle(done(b"c"), want=1, order=["q"]).jobs == [b"b"]
