@@ -62,6 +62,12 @@ def quiet(client: redis.Redis[Any], queues: tuple[str, ...]) -> bool:
     return not any(pipe.execute())
 
 
+def living(client: redis.Redis[Any]) -> set[str]:
+    """Names of workers that are connected: what their connections are called."""
+    names = (c.get("name", "") for c in client.client_list())
+    return {name.removeprefix("jqd:") for name in names if name.startswith("jqd:") and name.count(".") > 2}
+
+
 def content(
     client: redis.Redis[Any], queues: tuple[str, ...], living: set[str], before: dict[str, int], name: str = ""
 ) -> Content:
