@@ -24,14 +24,14 @@ def runs(path: Path) -> list[Run]:
     open_: dict[tuple[int, str], tuple[float, int]] = {}
     found: list[Run] = []
     for line in path.read_text().splitlines():
-        what, name, pid, at, *_ = line.split(" ")
+        what, name, pid, at, _, crashes = line.split(" ")
         key = (int(pid), name)
         if what == "begin":
             open_[key] = (float(at), len(found))
-            found.append(Run(name, int(pid), float(at), 0.0, ""))
+            found.append(Run(name, int(pid), float(at), 0.0, "", int(crashes)))
         else:
             began, place = open_.pop(key)
-            found[place] = Run(name, int(pid), began, float(at), what)
+            found[place] = Run(name, int(pid), began, float(at), what, int(crashes))
     return found
 
 

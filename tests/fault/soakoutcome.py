@@ -104,7 +104,8 @@ def recoveries(runs: Sequence[Run], blows: Sequence[Blow], strokes: Sequence[tup
                 between = [
                     f"{what} {at - cause.at:+.1f} s" for at, what, _ in strokes if cause.at - 3 < at < after.began
                 ]
-                found.append(Recovery(cause.fault, seconds, tuple(between) if seconds > SLOW else ()))
+                fault = cause.fault if after.crashes < 2 else f"{cause.fault}, not the job's first crash: backoff"
+                found.append(Recovery(fault, seconds, tuple(between) if seconds > SLOW else ()))
     return found
 
 
