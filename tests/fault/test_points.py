@@ -24,6 +24,8 @@ QUICK = [
     ("promote", ("kill-self", "cut")),
     ("reconcile", ("cut", "kill-self")),
     ("hand back", ("cut",)),
+    ("drain", ("kill-forkserver+self",)),
+    ("reload", ("kill-worker",)),
 ]
 MISSED = 0.2  # of the points that both recordings came to: two runs are no proof that all runs do
 
