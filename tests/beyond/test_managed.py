@@ -30,8 +30,8 @@ def test_missing_rights_cost_speed_at_most(jqd: NewJqd, server: Server, missing:
     for queue in ("a", "b", "c"):
         begun = time.monotonic()
         push(client, job("note", {"name": queue}), queue=queue)
-        eventually(lambda: queue in one.names("note"), 10)  # noqa: B023
-        assert time.monotonic() - begun < 4
+        eventually(lambda: queue in one.names("note"))  # noqa: B023
+        assert time.monotonic() - begun < 10
     push(client, job("sleep", {"name": "x", "seconds": 30}), queue="b")
     eventually(lambda: one.runs("sleep"))
     for pid in one.pids("worker"):

@@ -95,8 +95,8 @@ def test_a_slow_link_slows_down_and_breaks_nothing(jqd: NewJqd, server: Server, 
     eventually(lambda: sum(c["cmd"] == "blmove" for c in client.client_list()) == 2, 10)
     push(client, job("note", {"name": "woken"}))
     begun = time.monotonic()
-    eventually(lambda: "woken" in one.names("note"), 5)
-    assert time.monotonic() - begun < 2
+    eventually(lambda: "woken" in one.names("note"))
+    assert time.monotonic() - begun < 10, "it was woken: by itself it looks after 30 s"
     assert one.stop() == 0
     assert leftovers(client) == {}
 

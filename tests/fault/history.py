@@ -17,13 +17,15 @@ Final = Literal["done", "dead", "discarded"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a handler. `end`: how it says it ended; "" if it said nothing. Times: monotonic seconds; 0 if it did not end."""
+    """One run of a handler. `end`: how it says it ended; "" if it said nothing. Times: monotonic seconds; 0 if it did not end.
+    `crashes`: how many runs of the job before it ended with a crash it was charged with."""
 
     name: str
     pid: int
     began: float
     ended: float
     end: str
+    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,11 @@ class Proxy:
         with self._lock:
             return any(not rule.fired.is_set() for rule in self._rules) if self._rules else None
 
+    def seen(self, role: str, name: str, side: Side) -> int:
+        """How many of these there were since `arm`."""
+        with self._lock:
+            return self._numbers.get((role, name, side), 0)
+
     def pids(self, role: str = "") -> set[int]:
         """Who is connected just now, in that role."""
         with self._lock:

@@ -24,14 +24,14 @@ def runs(path: Path) -> list[Run]:
     open_: dict[tuple[int, str], tuple[float, int]] = {}
     found: list[Run] = []
     for line in path.read_text().splitlines():
-        what, name, pid, at, *_ = line.split(" ")
+        what, name, pid, at, _, crashes = line.split(" ")
         key = (int(pid), name)
         if what == "begin":
             open_[key] = (float(at), len(found))
-            found.append(Run(name, int(pid), float(at), 0.0, ""))
+            found.append(Run(name, int(pid), float(at), 0.0, "", int(crashes)))
         else:
             began, place = open_.pop(key)
-            found[place] = Run(name, int(pid), began, float(at), what)
+            found[place] = Run(name, int(pid), began, float(at), what, int(crashes))
     return found
 
 
@@ -60,6 +60,12 @@ def quiet(client: redis.Redis[Any], queues: tuple[str, ...]) -> bool:
         pipe.llen(f"jq:{{{queue}}}:pending").llen(f"jq:{{{queue}}}:next").zcard(f"jq:{{{queue}}}:scheduled")
     pipe.keys("jq:*:processing:*")
     return not any(pipe.execute())
+
+
+def living(client: redis.Redis[Any]) -> set[str]:
+    """Names of workers that are connected: what their connections are called."""
+    names = (c.get("name", "") for c in client.client_list())
+    return {name.removeprefix("jqd:") for name in names if name.startswith("jqd:") and name.count(".") > 2}
 
 
 def content(

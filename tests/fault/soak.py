@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import os
 import random
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +37,7 @@ from tests.fault.history import Blow, History, Run, Verdict, judge
 from tests.fault.proxy import Event, Proxy, Rule
 from tests.fault.proxy import Verdict as Next
 from tests.fault.soakhost import ENTER, KILLED, Host
+from tests.fault.soakoutcome import Outcome
 from tests.fault.soakplan import STEPS, Load, Stroke, load, strokes
 from tests.fault.stage import PERSISTENT, QUEUES
 from tests.support.jqd import job
@@ -58,7 +57,7 @@ class Soak:
         self.seed, self.seconds, self.rate, self.folder = seed, seconds, rate, folder
         self.blows: list[Blow] = []
         self.outages: list[tuple[float, float]] = []
-        self.counts: Counter[str] = Counter()
+        self.struck_at: list[tuple[float, str, int]] = []
         self.accepted: Counter[str] = Counter()
         self.doubtful: Counter[str] = Counter()
         self.ends: dict[str, Any] = {}
@@ -178,6 +177,10 @@ class Soak:
     def struck(self, fault: str, pid: int) -> None:
         self.blows.append(Blow(fault, pid, time.monotonic()))
 
+    def note(self, what: str, host: int) -> None:
+        """A fault happens now."""
+        self.struck_at.append((time.monotonic(), what, host))
+
     def master(self) -> int:
         return self.hosts[0].pid
 
@@ -200,7 +203,8 @@ class Soak:
 
     def strike(self, stroke: Stroke) -> None:
         host, now = self.hosts[stroke.host], time.monotonic()
-        self.counts[stroke.what] += 1
+        if not stroke.what.startswith("at "):
+            self.note(stroke.what, stroke.host)
         match stroke.what.split(" ", 1):
             case ["at", where]:
                 self._at_a_command(where.removeprefix("a command: "), stroke)
@@ -232,10 +236,14 @@ class Soak:
         return [pids[int(stroke.draw * len(pids))]] if pids else []
 
     def _kill_master(self, host: Host) -> None:
-        lost = [host.known_as(pid) for pid in host.pids("worker")] if host.number else []
+        lost = {pid: host.known_as(pid) for pid in host.pids("worker")} if host.number else {}
         host.order(signal.SIGKILL)
-        for pid in lost:  # the master of a namespace is its PID 1: the kernel ends them all
-            self.struck("kill host", pid)
+        with contextlib.suppress(AssertionError):
+            # The master of a namespace is its PID 1: the kernel ends them all, but one after the other, and on a busy machine
+            # a worker begins another job before its turn has come.
+            eventually(lambda: not any(map(psutil.pid_exists, lost)), 5, every=0.001)
+        for known in lost.values():
+            self.struck("kill host", known)
 
     def _blows(self, fault: str, host: Host, pids: list[int], until: float) -> None:
         self.blows += [Blow(fault, host.known_as(pid), time.monotonic(), until) for pid in pids]
@@ -246,6 +254,7 @@ class Soak:
         role = rng.choice(fault.hits)
 
         def act(event: Event) -> Next:
+            self.note(stroke.what, stroke.host)
             self.outages.append((event.at, event.at + AFTERMATH))
             return fault.act(self, event)
 
@@ -290,7 +299,7 @@ class Soak:
             self.strike(stroke)
             if time.monotonic() - shown > 60:
                 shown = time.monotonic()
-                print(f"{shown - start:.0f} s: {self.accepted.total()} jobs, {self.counts.total()} faults", flush=True)
+                print(f"{shown - start:.0f} s: {self.accepted.total()} jobs, {len(self.struck_at)} faults", flush=True)
         while not self._loaded.wait(0.05):
             self._tend()
         self.proxy.disarm()
@@ -313,8 +322,14 @@ class Soak:
             except redis.ConnectionError:
                 return False
 
+        def forgotten() -> bool:
+            """Whether the leases of hosts that were killed have ended and somebody has recovered their workers."""
+            self._tend()
+            return not reading.content(self.client, QUEUES, reading.living(self.client), {}).stray
+
         with contextlib.suppress(AssertionError):  # the verdict says what is left
             eventually(over, PATIENCE, every=0.1)
+            eventually(forgotten, PATIENCE, every=0.1)
         for host in self.hosts:
             host.finish(60)
 
@@ -340,55 +355,11 @@ class Soak:
                 part.close()
 
 
-def recoveries(runs: list[Run], blows: list[Blow]) -> dict[str, list[float]]:
-    """By fault: seconds from a kill in the middle of a run to the next run of the same job."""
-    by_name: dict[str, list[Run]] = defaultdict(list)
-    for run in sorted(runs, key=lambda run: run.began):
-        by_name[run.name].append(run)
-    kills = [*blows, *(Blow("planned crash", run.pid, run.ended) for run in runs if run.end == "crash")]
-    found: dict[str, list[float]] = defaultdict(list)
-    for mine in by_name.values():
-        for run, after in itertools.pairwise(mine):
-            for blow in kills:
-                if run.end in ("", "crash") and not blow.until and blow.pid == run.pid and blow.at >= run.began:
-                    found[blow.fault].append(after.began - blow.at)
-                    break
-    return dict(found)
-
-
-def report(soak: Soak, verdict: Verdict, runs: list[Run]) -> bool:
-    strange = [line for host in soak.hosts for line in host.strange]
-    print(
-        f"seed {soak.seed}: {soak.accepted.total()} jobs accepted, {soak.doubtful.total()} in doubt, "
-        f"{len(runs)} runs, {len(soak.hosts)} hosts"
-    )
-    print(f"faults: {soak.counts.total()}: " + ", ".join(f"{what} {n}" for what, n in sorted(soak.counts.items())))
-    for kind in ("lost", "duplicated", "unexpected", "finalised_twice", "leaked"):
-        words = getattr(verdict, kind)
-        print(f"{kind}: {len(words)}" + "".join(f"\n  {word}" for word in words[:20]))
-    why = Counter(line.partition(": ")[2] for line in verdict.explained)
-    print(
-        f"runs cut short or repeated, each explained: {why.total()}: "
-        + ", ".join(f"{what} {n}" for what, n in why.most_common())
-    )
-    for fault, seconds in sorted(recoveries(runs, soak.blows).items()):
-        seconds.sort()
-        p99 = seconds[min(len(seconds) - 1, int(len(seconds) * 0.99))]
-        print(
-            f"back at work after {fault}: {len(seconds)} times, "
-            f"median {statistics.median(seconds):.3f} s, p99 {p99:.3f} s, max {seconds[-1]:.3f} s"
-        )
-    for line in strange:
-        print(f"strange: {line}")
-    sound = verdict.sound and not strange
-    print(f"verdict: {'sound' if sound else 'NOT SOUND'}", flush=True)
-    return sound
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--out", type=Path, help="a file to which the outcome is added, as one line of JSON")
     parser.add_argument("--rate", type=float, default=30, help="jobs a second")
     asked = parser.parse_args()
     print(f"seed {asked.seed}, {asked.minutes:g} minutes", flush=True)
@@ -397,7 +368,13 @@ def main() -> int:
     try:
         soak.open()
         soak.run()
-        sound = report(soak, *soak.verdict())
+        verdict, runs = soak.verdict()
+        outcome = Outcome.of(soak, asked.minutes, verdict, runs)
+        print(outcome, flush=True)
+        if asked.out:
+            with asked.out.open("a") as file:
+                file.write(outcome.line())
+        sound = outcome.sound
     finally:
         soak.close()
     if sound:

@@ -158,18 +158,13 @@ class Stage:
         return self.verdict()
 
     def verdict(self) -> Verdict:
-        content = reading.content(self.client, QUEUES, self.living(), self._before, f"p{self._tag}-")
+        content = reading.content(self.client, QUEUES, reading.living(self.client), self._before, f"p{self._tag}-")
         history = History(
             self.accepted, self.doubtful, self.ends, reading.runs(self.path), self.blows, content, self.outages
         )
         return judge(history)
 
     # ------------------------------------------------------------------ calm
-
-    def living(self) -> set[str]:
-        """Names of workers that wait for jobs: what their connections are called."""
-        names = (c.get("name", "") for c in self.client.client_list())
-        return {name.removeprefix("jqd:") for name in names if name.startswith("jqd:") and name.count(".") > 2}
 
     def calm(self) -> None:
         """Until all workers and the steward wait and nothing is queued; a jqd that was killed is started again."""
@@ -199,7 +194,7 @@ class Stage:
     def _registered(self) -> bool:
         """Whether exactly the workers that live are registered: all others have been recovered."""
         leases = [{name.decode() for name in self.client.zrange(f"jq:{{{queue}}}:leases", 0, -1)} for queue in QUEUES]
-        return all(found == self.living() for found in leases)
+        return all(found == reading.living(self.client) for found in leases)
 
     def rest(self, roles: tuple[str, ...]) -> None:
         """Until these have lived for so long that their next death is no sign of trouble: else they come back later and later."""

@@ -24,8 +24,10 @@ QUICK = [
     ("promote", ("kill-self", "cut")),
     ("reconcile", ("cut", "kill-self")),
     ("hand back", ("cut",)),
+    ("drain", ("kill-forkserver+self",)),
+    ("reload", ("kill-worker",)),
 ]
-REACHED = 0.8  # of the points: what a flow takes varies a little from run to run
+MISSED = 0.2  # of the points that both recordings came to: two runs are no proof that all runs do
 
 
 @pytest.mark.timeout(240)
@@ -62,8 +64,8 @@ def explore(flow: str, faults: tuple[str, ...]) -> list[Result]:
         results = list(search(stage, FLOWS[flow], faults))
     unsound = [str(result) for result in results if not result.verdict.sound]
     assert not unsound, "\n".join(unsound)
-    reached = sum(result.reached for result in results)
-    assert reached >= max(1, REACHED * len(results)), (
-        f"{reached} of {len(results)} points reached: {[str(r) for r in results if not r.reached]}"
-    )
+    sure = [result for result in results if result.point.sure]
+    missed = [str(result) for result in sure if not result.reached]
+    assert sure, "no command of this flow is seen every time"
+    assert len(missed) <= MISSED * len(sure), f"{len(missed)} of {len(sure)} points not reached: {missed}"
     return results

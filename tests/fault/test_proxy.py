@@ -83,9 +83,9 @@ def test_a_half_open_connection_executes_what_its_dead_client_sent(
 ) -> None:
     proxy.arm(rule(HalfOpen(), "before", "BLMOVE"))
     with pytest.raises(redis.ConnectionError):
-        client.blmove("a", "b", 0.25)
+        client.blmove("a", "b", 5)
     server.client().lpush("a", "x")
-    eventually(lambda: server.client().lrange("b", 0, -1) == [b"x"], 2)
+    eventually(lambda: server.client().lrange("b", 0, -1) == [b"x"])
 
 
 def test_a_held_command_arrives_although_its_sender_has_given_up(
@@ -96,7 +96,7 @@ def test_a_held_command_arrives_although_its_sender_has_given_up(
     with pytest.raises(redis.TimeoutError):
         client.lpush("list", "x")
     assert server.client().llen("list") == 0
-    eventually(lambda: server.client().llen("list") == 1, 3)
+    eventually(lambda: server.client().llen("list") == 1)
     assert time.monotonic() - start >= 0.5
 
 

@@ -50,7 +50,7 @@ def test_at_the_deadline_jobs_are_aborted_and_what_does_not_obey_is_killed(start
     started = time.monotonic()
     master.signal(signal.SIGTERM)
     assert master.wait() == 0
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15  # nobody waited for the job that ignores it
     assert (master.folder / f"abort-{workers['default/0']}").read_text() == "2"
     causes = {event["slot"]: event["cause"] for event in master.events("worker gone")}
     assert causes == {"default/0": "exited", "default/1": "drain"}

@@ -46,7 +46,7 @@ def worker(inspector: Inspector) -> RedisQueue:
 
 def bury(server: Server, job_id: str, *, at: int, queue: str = "default", **fields: Any) -> None:
     element = codec.encode(Envelope(type=fields.pop("type", "t"), id=job_id, **fields))
-    server.client().zadd(f"jq:{{{queue}}}:dead", {element: at})
+    server.one_client.zadd(f"jq:{{{queue}}}:dead", {element: at})
 
 
 def test_an_empty_server_has_the_queues_of_the_config(inspector: Inspector) -> None:
@@ -230,6 +230,6 @@ def test_dead_letters_are_read_by_filter_even_while_they_go(browser: Browser, em
     for page in browser.dead("default", where.parse("type=even age>1h")):
         seen |= {entry.envelope.id for entry in page}
         for entry in page:
-            embedded_server.client().zrem("jq:{default}:dead", entry.element)
+            embedded_server.one_client.zrem("jq:{default}:dead", entry.element)
     assert seen == {f"d{n}" for n in range(0, 250, 2)}
     assert embedded_server.client().zcard("jq:{default}:dead") == 126

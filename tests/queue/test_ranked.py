@@ -28,7 +28,7 @@ def operator(embedded_server: Server) -> Operator:
 
 def bury(server: Server, score: int, queue: str = "a", **fields: object) -> str:
     envelope = Envelope(**{"type": "t", "id": f"{queue}{score}"} | fields)  # type: ignore[arg-type]
-    server.client().zadd(f"jq:{{{queue}}}:dead", {codec.encode(envelope): score})
+    server.one_client.zadd(f"jq:{{{queue}}}:dead", {codec.encode(envelope): score})
     return envelope.id
 
 

@@ -55,8 +55,8 @@ class Role:
             spawn.kill_group(self.pid, signal.SIGKILL)
             self.ended()
         self.channel.close()
-        for fd in self.fds:
-            os.close(fd)
+        while self.fds:
+            os.close(self.fds.pop())
 
 
 def settings(**changes: Any) -> Settings:

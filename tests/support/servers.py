@@ -6,6 +6,7 @@ import platform
 import shutil
 import signal
 import subprocess
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,11 @@ class Server:
         )
         self._clients.append(made)
         return made
+
+    @cached_property
+    def one_client(self) -> redis.Redis[Any]:
+        """Always the same: for many small calls to a server that lives through them."""
+        return self.client()
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(predicate: Callable[[], T], timeout: float = 10.0, *, every: float = 0.01, what: str = "") -> T:
+def eventually(predicate: Callable[[], T], timeout: float = 20.0, *, every: float = 0.01, what: str = "") -> T:
     """The first truthy result of `predicate`. Raises AssertionError after `timeout` seconds, with the last result.
 
     An AssertionError raised by the predicate counts as "not yet", so that it may hold plain asserts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import pytest
@@ -145,7 +146,8 @@ def test_everything_works_under_the_hardening(unit: Unit) -> None:
     assert list(unit.machine.path("/run/jqd").glob("jqd-metrics-*/*.db")), "counted in the RuntimeDirectory"
     assert (unit.state / "redis/appendonlydir").is_dir(), "kept in the StateDirectory"
     [worker] = unit.workers()
-    assert unit.machine.run("ps", "-o", "ni=", "-p", worker).stdout.strip() == "5"
+    # Under the hardening nobody may become nicer to itself than the whole test run already is.
+    assert unit.machine.run("ps", "-o", "ni=", "-p", worker).stdout.strip() == str(max(5, os.nice(0)))
     answer = unit.machine.run(".venv/bin/jqctl", "-c", "/etc/jqd/jobqueue.yaml", "stats").stdout
     assert "default" in answer
     unit.ctl("stop")

@@ -157,7 +157,7 @@ def _drains(world: World) -> None:
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestHistories.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
 @given(size=st.integers(1, 12), order=st.lists(PICK, min_size=1, max_size=60), slow=st.booleans())

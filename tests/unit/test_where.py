@@ -104,4 +104,4 @@ def test_no_text_takes_long(text: str) -> None:
         parse(text)
     except BadFilter:
         pass
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5

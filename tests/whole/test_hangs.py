@@ -67,7 +67,7 @@ def test_a_worker_frozen_while_it_waits_is_replaced(jqd: NewJqd, server: Server)
     eventually(lambda: any(c["cmd"] == "blmove" for c in client.client_list()))
     os.kill(pid, signal.SIGSTOP)
     push(client, job("note", {"name": "a"}))
-    eventually(lambda: one.names("note") == ["a"], 15)
+    eventually(lambda: one.names("note") == ["a"], 20)
     assert [gone["cause"] for gone in one.events("worker gone")] == ["hung"]
     eventually(lambda: nothing_waits(client))
     assert one.stop() == 0
@@ -82,7 +82,7 @@ def test_a_worker_frozen_while_it_leaves_is_killed(jqd: NewJqd, server: Server) 
     one.send(signal.SIGHUP)
     eventually(lambda: one.runs("stop"))
     (one.folder / "freeze").unlink()
-    eventually(lambda: not psutil.pid_exists(pid), 15)
+    eventually(lambda: not psutil.pid_exists(pid), 20)
     assert [gone["cause"] for gone in one.events("worker gone")] == ["hung"]
 
 
@@ -94,7 +94,7 @@ def test_an_idle_or_busy_worker_is_never_taken_for_hung(jqd: NewJqd, server: Ser
     )  # fmt: skip
     before = sorted(one.pids("worker"))
     push(server.client(), job("sleep", {"name": "a", "seconds": 6.5}))
-    eventually(lambda: one.runs("slept"), 15)
+    eventually(lambda: one.runs("slept"), 20)
     assert sorted(one.pids("worker")) == before
 
 
@@ -131,8 +131,8 @@ def test_a_job_that_ignores_sigterm_does_not_keep_its_worker(jqd: NewJqd, server
     push(client, job("deaf", {"name": "a", "seconds": 1.0}))
     eventually(lambda: one.runs("deaf"))
     one.send(signal.SIGHUP)
-    eventually(lambda: [p for p in one.pids("worker") if p != pid], 15)
-    eventually(lambda: not psutil.pid_exists(pid), 5)
+    eventually(lambda: [p for p in one.pids("worker") if p != pid], 20)
+    eventually(lambda: not psutil.pid_exists(pid))
     push(client, job("note", {"name": "b"}))
     assert int(eventually(lambda: one.runs("note"))[0][2]) != pid
     assert [gone["cause"] for gone in one.events("worker gone")] == ["exited"]
@@ -190,7 +190,7 @@ def test_a_frozen_steward_and_a_frozen_exporter_are_replaced(jqd: NewJqd, server
     worker = int(eventually(lambda: one.runs("sleep"))[0][2])
     os.kill(worker, signal.SIGKILL)
     for role, pid in before.items():
-        eventually(lambda role=role, pid=pid: [p for p in one.pids(role) if p != pid], 15)  # type: ignore[misc]
+        eventually(lambda role=role, pid=pid: [p for p in one.pids(role) if p != pid], 20)  # type: ignore[misc]
     eventually(lambda: one.names("slept") == ["a"], 10)
     idle_for(0.1)
     assert {line["cause"] for line in one.events("role killed")} == {"silent"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import signal
+import statistics
 import time
 
 import pytest
@@ -119,15 +120,16 @@ def test_flaky_jobs_end_done_or_dead_and_retries_wait_for_their_backoff(jqd: New
 def test_a_retry_of_fifty_milliseconds_comes_in_time_while_the_steward_sleeps_towards_next_hour(
     jqd: NewJqd, server: Server
 ) -> None:
-    one, client = jqd(queues={"default": {"max_attempts": 3}}), server.client()
+    one, client = jqd(queues={"default": {"max_attempts": 8}}), server.client()
     client.zadd(
         "jq:{default}:scheduled", {job("note", {"name": "later"}, id="later"): int(time.time() * 1000) + 3_600_000}
     )
     push(client, job("fail", {"name": "x"}))
-    eventually(lambda: len(one.runs("fail")) == 3, 5)
+    eventually(lambda: len(one.runs("fail")) == 8)
     times = [float(run[3]) for run in one.runs("fail")]
     gaps = [b - a for a, b in itertools.pairwise(times)]
-    assert all(0.05 <= gap < 0.5 for gap in gaps), gaps
+    assert min(gaps) >= 0.05, gaps
+    assert statistics.median(gaps) < 0.4, f"promoted when due, not by the sweep of each second: {gaps}"
     assert not one.runs("note")
 
 
@@ -159,7 +161,7 @@ def test_a_unique_key_is_free_after_each_way_a_job_can_end(
             **{k: v for k, v in fields.items() if k not in ("type", "payload")},
         ),
     )  # type: ignore[arg-type]
-    eventually(lambda: not client.exists("jq:{default}:unique:k"), 5)
+    eventually(lambda: not client.exists("jq:{default}:unique:k"))
     assert client.zcard("jq:{default}:dead") == dead
     assert one.stop() == 0
 
@@ -202,7 +204,7 @@ def test_paused_queues_wait_and_resume(jqd: NewJqd, server: Server) -> None:
     time.sleep(0.5)
     assert not one.runs("note")
     client.delete("jq:{default}:paused")
-    eventually(lambda: len(one.runs("note")) == 3, 5)
+    eventually(lambda: len(one.runs("note")) == 3)
 
 
 def signal_kill(pid: int) -> None:

@@ -183,6 +183,39 @@ def test_a_full_disk_under_metrics_and_log_stops_no_job(
     assert leftovers(client) == {}
 
 
+def test_a_full_shared_memory_keeps_nobody_from_starting_or_working(
+    jqd: NewJqd, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room in /dev/shm at the start: another place is found. None later: counters are lost, jobs are not."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode != 0:
+        pytest.skip("a mount namespace is not permitted here")
+    for name in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    one, client = jqd(start=False, http={"listen": "127.0.0.1:0"}), server.client()
+    own = 'mount -t tmpfs -o size={size} tmpfs /dev/shm && {more} exec "$@"'
+    for size, more, born in (("1m", "cat /dev/zero >/dev/shm/filler 2>/dev/null;", False), ("5m", "", True)):
+        one.prefix = ("unshare", "--mount", "sh", "-c", own.format(size=size, more=more), "sh")
+        one.start()
+        shared = Path(f"/proc/{one.pid}/root/dev/shm")
+        assert bool(list(shared.glob("jqd-metrics-*"))) is born
+        fill(shared)
+        killed, spared = one.pids("worker")
+        os.kill(killed, signal.SIGKILL)
+        os.kill(one.pid_of("steward"), signal.SIGKILL)
+        names = [f"{size}-{i}" for i in range(4)]
+        push(
+            client,
+            *(job("sleep", {"name": name, "seconds": 0.1}) for name in names),
+            job("fail", {"name": size}, max_attempts=1),
+        )
+        eventually(lambda names=names: set(names) <= set(one.names("slept")), 20)  # type: ignore[misc]
+        eventually(lambda: nothing_waits(client))
+        one.wait_ready()
+        assert spared in one.pids("worker"), "nobody died of it"
+        assert one.stop() == 0
+    assert leftovers(client) == {}
+
+
 def test_a_server_without_memory_refuses_new_jobs_and_lets_the_old_ones_run(jqd: NewJqd, new_server: NewServer) -> None:
     """Enqueueing says so; what waits is run, retried and buried, and nothing is dropped."""
     from jobqueue import JobQueue
@@ -212,53 +245,6 @@ def test_a_server_without_memory_refuses_new_jobs_and_lets_the_old_ones_run(jqd:
         queue.enqueue("note", {"name": "again"})
     eventually(lambda: one.names("note")[-1] == "again")
     assert one.stop() == 0
-
-
-def memory_group() -> Path | None:
-    """A memory cgroup of our own (v2 or v1), if we may make one."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        root = Path("/sys/fs/cgroup/memory" if "memory" in controllers.split(",") else "/sys/fs/cgroup")
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        for parent in (root / path.strip("/"), root):
-            folder, limit = parent / f"jqd-test-{os.getpid()}", "memory.limit_in_bytes" if controllers else "memory.max"
-            try:
-                folder.mkdir()
-                (folder / limit).write_text(str(400 << 20))
-            except OSError:
-                if folder.exists():
-                    folder.rmdir()
-                continue
-            return folder
-    return None
-
-
-def test_the_kernels_oom_kill_is_named_and_costs_an_attempt(jqd: NewJqd, server: Server) -> None:
-    group = memory_group()
-    if group is None:
-        pytest.skip("no memory cgroup may be made here")
-    one, client = jqd(handlers=GREEDY, pools=[ONE], start=False), server.client()
-    try:
-        # The master looks for its cgroup when it starts: it is born in this one.
-        before = Path("/proc/self/cgroup").read_text()
-        (group / "cgroup.procs").write_text(str(os.getpid()))
-        try:
-            one.start()
-        finally:
-            home = group.parent / "cgroup.procs"
-            home.write_text(str(os.getpid()))
-            assert Path("/proc/self/cgroup").read_text() == before
-        push(client, job("hold", {"mb": 2000, "seconds": 60}, max_attempts=1))
-        [element] = eventually(lambda: client.zrange("jq:{default}:dead", 0, -1), 20)
-        assert msgspec.json.decode(element)["error"]["kind"] == "OutOfMemory"
-        assert [gone["cause"] for gone in one.events("worker gone")] == ["oom"], "the worker, and nobody else"
-        assert not one.events("role gone")
-        assert one.stop() == 0
-    finally:
-        one.close()
-        eventually(lambda: not (group / "cgroup.procs").read_text().split())
-        group.rmdir()
 
 
 def test_the_worker_is_gone_and_so_is_what_it_started(jqd: NewJqd, server: Server) -> None:
