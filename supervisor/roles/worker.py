@@ -31,7 +31,7 @@ from supervisor import identity, lastwords, logs, roles
 from supervisor.channel import Channel
 from supervisor.metrics import WorkerMetrics
 from supervisor.scoreboard import AbortReason, RowWriter, Scoreboard
-from supervisor.settings import Pool, Settings
+from supervisor.settings import Pool, Settings, secrets
 from supervisor.spawn import WorkerSpec
 
 MEMORY_LOOK: Final = 0.5  # seconds between two looks at one's own memory
@@ -135,7 +135,8 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     starttime = identity.start_time(pid) or 0
     name = str(identity.WorkerName(spec.host, spec.nonce, spec.pool, spec.index, spec.birth, pid, starttime))
     pool = next(p for p in settings.pools if p.name == spec.pool)
-    logs.configure("worker", settings.log, slot=f"{spec.pool}/{spec.index}", generation=spec.generation)
+    hidden, place = secrets(settings), f"{spec.pool}/{spec.index}"
+    logs.configure("worker", settings.log, secrets=hidden, slot=place, generation=spec.generation)
     words = lastwords.listen(spec.birth)
     logs.keep(words.add if words is not None else None)
     log = logs.get_logger("worker")
