@@ -29,6 +29,7 @@ from jobqueue.surroundings import Surroundings
 from jobqueue.worker import Worker
 from supervisor import identity, lastwords, logs, roles
 from supervisor.channel import Channel
+from supervisor.lockout import Lockout
 from supervisor.metrics import WorkerMetrics
 from supervisor.scoreboard import AbortReason, RowWriter, Scoreboard
 from supervisor.settings import Pool, Settings, secrets
@@ -146,7 +147,7 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     label = f"jqd: worker {spec.pool}/{spec.index}"
     metrics = WorkerMetrics(spec.slot, spec.pool)
     around = Surroundings(
-        connect=_connector(settings, name, pool, bell, writer.beat),
+        connect=Lockout(_connector(settings, name, pool, bell, writer.beat), writer.told_to_leave, log),
         pause=bell.pause,
         board=writer,
         meter=MetricsMeter(metrics),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support.jqd import Jqd, job, leftovers, push
+from tests.support.jqd import Jqd, job, leftovers, push, stats
 from tests.support.ports import free_port
 from tests.support.servers import Server
 from tests.support.waiting import eventually
@@ -94,6 +94,7 @@ def test_new_credentials_take_over_when_the_old_are_already_gone(jqd: NewJqd, se
     eventually(lambda: it.events("reloaded"), 20)
     eventually(lambda: len(it.runs("slept")) >= 150, 30)
     assert sorted(set(it.names("slept"))) == sorted(map(str, range(150)))
+    eventually(lambda: stats(client)["processed"] == 150, 20, what="what the old workers could not settle is recovered")
     assert it.stop() == 0
     assert leftovers(client) == {}
 
