@@ -9,20 +9,23 @@ import pytest
 from jobqueue.errors import ServerRefused
 from jobqueue.outcome import Bury, Requeue, Retry
 from jobqueue.port import Enqueued, NewJob
+from jobqueue.redis.scripts import parse_version
 from tests.queue.backends import RedisBackend
 from tests.queue.hands import LEASE_MS, Hand, done
-from tests.support.servers import Server, debian_binary, embedded_binary
+from tests.support.servers import Server, debian_binary, embedded_binary, further_binaries
 from tests.support.waiting import eventually
 
 
-@pytest.fixture(params=["embedded", "debian"])
+@pytest.fixture(params=["embedded", "debian", *(further_binaries() or ["further"])])
 def full(request: pytest.FixtureRequest, new_server: Callable[..., Server]) -> RedisBackend:
     """A server filled by a producer until it said OOM; workers w1 and w2 had joined before."""
-    binary = embedded_binary() if request.param == "embedded" else debian_binary()
+    here = {"embedded": embedded_binary(), "debian": debian_binary(), **further_binaries()}
+    binary = here.get(request.param)
     if binary is None:
         pytest.skip(f"no {request.param} server")
     server = new_server(binary=binary, maxmemory="6mb")
-    backend = RedisBackend(server.client, {}, (7, 0, 0))
+    version = parse_version(request.param.partition("-")[2]) if "-" in request.param else (7, 0, 0)
+    backend = RedisBackend(server.client, {}, version)
     for n in range(10_000):
         (answer,) = backend.port.enqueue([NewJob("q", f"j{n}", b"%05d" % n + b"x" * 20_000)])
         if isinstance(answer, Exception):
