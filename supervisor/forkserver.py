@@ -84,11 +84,13 @@ class Preloaded:
 
 def preload(start: roles.Start, run: Run | None = None) -> Preloaded:
     """Import everything; raises whatever the handlers raise, and ThreadsAlive. `run` is what a worker does (tests)."""
-    from supervisor.settings import decode
+    from supervisor.settings import decode, secrets
 
     settings = decode(start.settings)
     board = Scoreboard.open(start.board_fd)
-    from supervisor import metrics
+    from supervisor import logs, metrics
+
+    logs.configure("forkserver", settings.log, secrets=secrets(settings), generation=start.generation)
 
     if run is None:
         from supervisor.roles import worker

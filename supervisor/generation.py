@@ -1,6 +1,6 @@
 """Generations: settings and the code they were loaded with, numbered; and what a reload makes of them.
 
-Not the roll itself, that is the plan's: here only the next generation is prepared, until its forkserver is ready.
+Not the roll itself, that is the plan's: here only the next generation is prepared, until its roles have proved good.
 Called by the master.
 """
 
@@ -63,10 +63,11 @@ class Generation:
 
 @dataclass(slots=True)
 class Generations:
-    """All that are still needed, and the candidate: the next one, whose forkserver is not ready yet."""
+    """All that are still needed, and the candidate: the next one, until its forkserver has the handlers and Redis its steward."""
 
     known: dict[int, Generation]
     candidate: int | None = None
+    lacks: set[str] = field(default_factory=set)  # which of the candidate's roles have not proved good
     exporter: int = 1  # whose settings the exporter has
     deadline: float = 0.0
     results: Counter[str] = field(default_factory=Counter)
@@ -83,7 +84,13 @@ class Generations:
         self._last += 1
         generation = self.known[self._last] = Generation.of(self._last, settings)
         self.candidate, self.deadline = self._last, now + READY_TIMEOUT
+        self.lacks = {"forkserver", "steward"}
         return generation
+
+    def proved(self, role: str) -> bool:
+        """This role of the candidate is good; True if that was the last."""
+        self.lacks.discard(role)
+        return not self.lacks
 
     def promote(self, desired: Desired) -> Desired:
         """The candidate is what is desired now; what was proven good stays to fall back to."""

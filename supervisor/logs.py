@@ -16,7 +16,8 @@ from typing import Any, Final, Protocol
 from supervisor import journal, logformat
 from supervisor.logflood import Flood
 from supervisor.logsink import Sink
-from supervisor.settings import Log
+from supervisor.settings import Log, Settings
+from supervisor.settings import secrets as settings_secrets
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 RUNS_FOREIGN_CODE: Final = frozenset({"worker", "forkserver", "exporter", "check"})
@@ -74,6 +75,10 @@ class Logger:
     def reopen(self) -> None:
         """See the function `reopen`."""
         reopen()
+
+    def follow(self, settings: Settings) -> None:
+        """From now on log as a reload's settings say. What was secret before stays it."""
+        configure(self.role, settings.log, secrets={*_State.secrets, *settings_secrets(settings)})
 
 
 def configure(role: str, settings: Log, *, secrets: Iterable[str] = (), **context: Any) -> None:

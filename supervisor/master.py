@@ -151,10 +151,11 @@ class Master:
                 self.workers.weigh()
                 self.next_weighing = now + WEIGH
         if self.generations.candidate is not None and now >= self.generations.deadline:
-            self.reload.failed(self.desired, "its forkserver is not ready in time")
+            self.reload.late(self.desired)
         plan_wake = self._carry_out(now)
         self._advance(now)
-        self.keeper.want(wanted_roles(self._role_facts(now), self.generations, self.keeper.roles))
+        wanted = wanted_roles(self._role_facts(now), self.generations, self.keeper.roles)
+        self.keeper.want(wanted, self.generations.candidate)
         roles_wake = self.keeper.keep(now, self.policy.grace_until)
         self._tell_steward()
         self.report.make(self.desired, now, reloading=self.reload.going, problem=self.reload.problem)
@@ -253,9 +254,10 @@ class Master:
                 self.server_seen = self.server_seen or role.name == "redis"
                 if role.name == "forkserver" and fds and role.generation in self.generations.known:
                     self.generations[role.generation].takes_registry(fds[0])
-                    if role.generation == self.generations.candidate:
-                        self._change(self.reload.roll(self.desired))
+                    self._proved(role)
                     return fds[0]
+            case "admitted":
+                self._proved(role)
             case "recovered":
                 self.workers.deaths.acknowledged(int(message.get("seq", 0)))
             case "swept":
@@ -266,8 +268,13 @@ class Master:
                 self.log.warning("unknown word of a role", role=role.name, kind=kind)
         return None
 
+    def _proved(self, role: Role) -> None:
+        """Of the candidate: its handlers are imported, or Redis lets it in. With both the roll begins."""
+        if role.generation == self.generations.candidate and self.generations.proved(role.name):
+            self._change(self.reload.roll(self.desired))
+
     def _role_failed(self, role: Role, message: Message, now: float) -> None:
-        if role.name == "forkserver" and role.generation == self.generations.candidate:
+        if role.generation == self.generations.candidate:
             self.reload.failed(self.desired, role.error)
         elif message.get("exit", EXIT_UNUSABLE) == EXIT_UNUSABLE and not self._was_ready(role.name):
             self._unusable(f"{role.name} cannot work", role.error, now)
@@ -407,6 +414,10 @@ class Master:
         """Everything a steward should know and was not told yet; by level, so a new one needs no code of its own."""
         for role in self.keeper.named("steward"):
             if not role.spoken or role.state not in (RoleState.STARTING, RoleState.READY):
+                continue
+            if not role.serving and role.generation == self.desired.generation:
+                role.serving = role.send({"kind": "serve"})
+            if not role.serving:
                 continue
             generation = self.generations.known.get(role.generation)
             if generation is not None and generation.registry is not None and not role.registered:

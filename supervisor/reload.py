@@ -51,13 +51,17 @@ class Reload:
             self.log.info("reload", generation=generation.number)
             self.forget(desired)
 
+    def late(self, desired: Desired) -> None:
+        """The candidate's time is over."""
+        self.failed(desired, f"not ready in time: its {' and its '.join(sorted(self.generations.lacks))}")
+
     def failed(self, desired: Desired, error: str) -> None:
-        """The candidate's forkserver did not become ready."""
+        """A role of the candidate did not prove good."""
         self.generations.candidate = None
         self._end("failed", desired, "reload failed", error)
 
     def roll(self, desired: Desired) -> Desired:
-        """The candidate's forkserver is ready: from here on the plan swaps the workers."""
+        """The candidate's roles are good: from here on the plan swaps the workers."""
         return self.generations.promote(desired)
 
     def rolled_back(self, desired: Desired, workers: Workers) -> Desired:
@@ -76,6 +80,7 @@ class Reload:
         new, old = self.generations[desired.generation], self.generations[self.generations.exporter]
         if exporter_part(new.settings) != exporter_part(old.settings):
             self.generations.exporter = new.number
+        self.log.follow(new.settings)
         self._end("ok", desired, "reloaded")
         return desired
 

@@ -70,6 +70,7 @@ class Role:
     told: int = 0  # deaths up to this number were told to this process
     asked: bool = False  # this process was asked for the last sweep
     registered: bool = False  # this process was given its generation's registry
+    serving: bool = True  # this process may work: it is no candidate's, or was told so
 
     @property
     def spoken(self) -> bool:
@@ -131,6 +132,7 @@ class Keeper:
     host: str
     nonce: str
     roles: list[Role] = field(default_factory=list)
+    candidate: int | None = None  # the generation that is being prepared
 
     def find(self, name: str, generation: int) -> Role | None:
         return next((role for role in self.roles if role.name == name and role.generation == generation), None)
@@ -144,8 +146,9 @@ class Keeper:
     def by_channel(self, channel: Channel) -> Role | None:
         return next((role for role in self.roles if role.channel is channel), None)
 
-    def want(self, wanted: dict[tuple[str, int], bytes]) -> None:
-        """Exactly these (name, generation) → settings from now on."""
+    def want(self, wanted: dict[tuple[str, int], bytes], candidate: int | None = None) -> None:
+        """Exactly these (name, generation) → settings from now on. What is started for the candidate is told so."""
+        self.candidate = candidate
         for (name, generation), settings in wanted.items():
             if self.find(name, generation) is None:
                 self.roles.append(Role(name, generation, settings))
@@ -180,9 +183,8 @@ class Keeper:
                 self.log.error("role not started", role=role.name, generation=role.generation, error=str(error))
                 return
             self._started(role, pid, ours, now)
-            role.send(
-                {"kind": "start", "generation": role.generation, "host": self.host, "nonce": self.nonce}, (settings,)
-            )
+            word = {"kind": "start", "generation": role.generation, "host": self.host, "nonce": self.nonce}
+            role.send({**word, "candidate": not role.serving}, (settings,))
         self.log.info("role started", role=role.name, pid=role.pid, generation=role.generation)
 
     def _started(self, role: Role, pid: int, ours: Channel, now: float) -> None:
@@ -190,6 +192,7 @@ class Keeper:
         role.state, role.since, role.channel = RoleState.STARTING, now, ours
         role.heard, role.deadline, role.error, role.told = None, inf, "", 0
         role.asked = role.registered = False
+        role.serving = role.generation != self.candidate
         self.loop.watch(ours)
 
     def stop(self, role: Role, now: float) -> None:

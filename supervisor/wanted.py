@@ -47,9 +47,12 @@ def wanted_roles(facts: Facts, generations: Generations, roles: Collection[Role]
 
 
 def _stewards(facts: Facts, generations: Generations, roles: Collection[Role]) -> Wanted:
-    """The current one, and until that is ready whichever was ready before: at no time there is none."""
+    """The current one, and until that is ready whichever was ready before: at no time there is none. And the candidate's, which
+    asks Redis whether the new settings will do."""
     current = facts.desired.generation
     wanted: Wanted = {("steward", current): generations[current].data}
+    if generations.candidate is not None:
+        wanted["steward", generations.candidate] = generations[generations.candidate].data
     stewards = [role for role in roles if role.name == "steward"]
     if not any(role.ready and role.generation == current for role in stewards):
         wanted |= {("steward", role.generation): role.settings for role in stewards if role.ready}

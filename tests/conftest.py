@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Server, debian_binary, embedded_binary
+from tests.support.servers import Server, debian_binary, embedded_binary, further_binaries
 
 NewServer = Callable[..., Server]
 
@@ -42,6 +42,28 @@ def embedded_server(_embedded: Server) -> Server:
 def debian_server(_debian: Server) -> Server:
     """The system's redis-server, empty. Shared by the tests of a session: to kill one, take `new_server`."""
     return _emptied(_debian)
+
+
+@pytest.fixture(scope="session")
+def _further(short_folder: Path) -> Iterator[Callable[[str], Server]]:
+    servers: dict[str, Server] = {}
+
+    def get(name: str) -> Server:
+        if name not in servers:
+            folder = short_folder / name
+            folder.mkdir()
+            servers[name] = Server(further_binaries()[name], folder)
+        return servers[name]
+
+    yield get
+    for server in servers.values():
+        server.close()
+
+
+@pytest.fixture
+def further_server(_further: Callable[[str], Server]) -> Callable[[str], Server]:
+    """By its name, empty: one of `tests.support.servers.further_binaries`. Shared by the tests of a session."""
+    return lambda name: _emptied(_further(name))
 
 
 @pytest.fixture

@@ -16,12 +16,18 @@ from pathlib import Path
 FOLDER = Path(__file__).with_name("lua")
 PRODUCING = frozenset({"enqueue", "push"})  # these must be refused when memory is full
 FLAGS_SINCE = (7, 0)
-LIST_FIRST = frozenset(
-    {"settle", "recover", "hand_back", "promote", "return_next", "retire"}
-)  # KEYS[1] is a list: LREM fits
+ABSENT = "\\0jqd: no such element"
+NOTHING_WRITTEN = {
+    # A write that changes nothing, of the type of KEYS[1], whatever its length. Scripts that begin with a write of their own
+    # that is never refused, or only read, need none.
+    "redis.call('LTRIM', KEYS[1], 0, -1)": frozenset(
+        {"settle", "reconcile", "fence", "recover", "hand_back", "promote", "return_next", "retire", "purge_begin"}
+    ),
+    f"redis.call('HDEL', KEYS[1], '{ABSENT}')": frozenset({"join", "beat"}),
+    f"redis.call('ZREM', KEYS[1], '{ABSENT}')": frozenset({"dead_retry", "promote_now"}),
+}
 # Read once, when the code that goes with them is: an upgrade of the files must not give a living process other verbs.
 _TEXTS = {path.name: path.read_text() for path in FOLDER.glob("*.lua")}
-MAGIC_ABSENT = "\\0jqd: no such element"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +52,8 @@ def load(name: str, version: tuple[int, ...]) -> Script:
     body = "\n".join(line for line in lines if not line.startswith("-- ")) + "\n"
     if version >= FLAGS_SINCE:
         head = "#!lua\n" if name in PRODUCING else "#!lua flags=allow-oom\n"
-    elif name in LIST_FIRST:
-        head = f"redis.call('LREM', KEYS[1], 0, '{MAGIC_ABSENT}')\n"
     else:
-        head = ""
+        head = "".join(f"{call}\n" for call, names in NOTHING_WRITTEN.items() if name in names)
     source = head + body
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 

@@ -21,7 +21,8 @@ EXIT_UNUSABLE = 78
 
 
 class Start(NamedTuple):
-    """What the master's first message says, and what the process was born with. `settings` is JSON."""
+    """What the master's first message says, and what the process was born with. `settings` is JSON. `candidate`: of a reload that
+    has not proved good; a steward then waits for the word to serve."""
 
     channel: Channel
     board_fd: int
@@ -30,6 +31,7 @@ class Start(NamedTuple):
     host: str
     nonce: str
     settings: bytes
+    candidate: bool = False
 
 
 def begin(title: str | None) -> Start:
@@ -59,6 +61,7 @@ def begin(title: str | None) -> Start:
                     message["host"],
                     message["nonce"],
                     settings,
+                    bool(message.get("candidate", False)),
                 )
 
 

@@ -42,7 +42,7 @@ async def _run(start: roles.Start) -> int:
     from supervisor.exporter.watch import Watch
 
     config = settings.decode(start.settings)
-    logs.configure("exporter", config.log, secrets=[config.http.token], generation=start.generation)
+    logs.configure("exporter", config.log, secrets=settings.secrets(config), generation=start.generation)
     watch, stop = Watch(config, Scoreboard.open(start.board_fd)), asyncio.Event()
     asyncio.get_running_loop().add_reader(start.channel.fileno(), _attend, start.channel, watch, stop)
     beating = asyncio.create_task(_beat(start.channel))

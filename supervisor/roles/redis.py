@@ -132,8 +132,7 @@ class Keeper:
                 case "gone":
                     return self._outlive_master()
         _, status = os.waitpid(self._pid, 0)
-        _log(f"the embedded server ended ({os.waitstatus_to_exitcode(status)}): {self._log_tail()}")
-        return 1
+        return self._complain(f"the embedded server ended ({os.waitstatus_to_exitcode(status)}): {self._log_tail()}")
 
     def shut_down(self) -> int:
         """Have the server write everything and leave; by force if it will not."""
@@ -142,7 +141,7 @@ class Keeper:
                 self._probe.ask("SHUTDOWN")
             except (OSError, server.Refused) as error:
                 if not isinstance(error, ConnectionError):
-                    _log(f"the embedded server does not shut down: {error}")
+                    self._complain(f"the embedded server does not shut down: {error}")
         if not self._ended(0.0 if self._probe is None else SHUTDOWN_PATIENCE):
             _end(self._pid, self._pidfd)
         os.waitpid(self._pid, os.WNOHANG)
@@ -197,6 +196,10 @@ class Keeper:
             return False
         return True
 
+    def _complain(self, text: str) -> int:
+        """To the master, who has a log; the code of a server that can be started again."""
+        return roles.fail(self._channel, text, 1)
+
     def _ended(self, timeout: float) -> bool:
         return _readable(self._pidfd, timeout)
 
@@ -250,12 +253,6 @@ def _readable(fd: int, timeout: float) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(timeout * 1000))
-
-
-def _log(text: str) -> None:
-    import logging
-
-    logging.getLogger("jqd.redis").warning(text)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ enforces hard limits then and ends them after `drain_timeout`.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import signal
@@ -27,12 +28,12 @@ from jobqueue.redis.session import Link
 from jobqueue.redis.wire import PENDING, Wire, wait_readable
 from jobqueue.settings import EVERY_QUEUE, QueueSettings, settings_of
 from supervisor import channel as channels
-from supervisor import identity, lastwords, logs, roles, spawn
+from supervisor import identity, lastwords, logs, probation, roles, spawn
 from supervisor.channel import ChannelClosed, Message
 from supervisor.metrics import StewardMetrics
 from supervisor.recovery import Told
 from supervisor.scoreboard import Row, Scoreboard
-from supervisor.settings import Settings, decode
+from supervisor.settings import Settings, decode, secrets
 from supervisor.stewardship import Clock, Stewardship
 
 ALIVE: Final = 0.5
@@ -44,7 +45,6 @@ LOOK_BUSY, LOOK_IDLE = 0.010, 0.025
 TIMEOUT: Final = 2.0  # of one reply: the master replaces a steward that is silent for 5 s
 SNAPSHOT_TTL: Final = 15  # seconds
 PATIENCE: Final = 2.0  # seconds a server that starts beside us may take before it counts as missing
-HOPELESS: Final = frozenset({"WRONGPASS", "NOAUTH", "NOPERM"})
 ALARM_BLOCK: Final = 1  # seconds a call stays parked on the alarms
 ALARM_PATIENCE: Final = 3.0  # how much later its answer may come before the connection counts as lost
 SHOWN: Final = ("pid", "generation", "ready", "queue", "held", "done", "job_id", "type", "running_seconds")
@@ -68,7 +68,7 @@ class Steward:
         self.start, self.channel = start, start.channel
         self.settings: Settings = decode(start.settings)
         self.board = Scoreboard.open(start.board_fd)
-        logs.configure("steward", self.settings.log, generation=start.generation)
+        logs.configure("steward", self.settings.log, secrets=secrets(self.settings), generation=start.generation)
         self.log = logs.get_logger("steward")
         self.metrics = StewardMetrics(start.generation)
         self.born = time.monotonic()
@@ -82,7 +82,8 @@ class Steward:
         self.ready = self.down = self.leaving = False
         self.last_sweep: float | None = None  # since when the master waits for the answer
         self.orphaned: float | None = None  # since when the master is gone
-        self.retry_at = self.delay = 0.0
+        self.retry_at = math.inf if start.candidate else 0.0
+        self.delay = 0.0
         self.at = dict.fromkeys(("alive", "beat", "sweep", "queues", "dead", "look"), 0.0)
         self.follow_ups: list[float] = []
         self.slots: tuple[int, ...] = ()
@@ -164,6 +165,8 @@ class Steward:
                     self.deaths[told.seq] = told
                 case "registry":
                     self.policies.update(Registry.from_description(channels.read_memfd(fds[0])))
+                case "serve":
+                    self.retry_at = now
                 case "last_sweep":
                     self.last_sweep = now
                 case "stop":
@@ -174,6 +177,10 @@ class Steward:
                 os.close(fd)
         if self.channel.closed:
             self._master_gone()
+
+    def admitted(self) -> None:
+        """Say that Redis lets us in; what follows is the master's word to serve."""
+        self._tell({"kind": "admitted"})
 
     def _master_gone(self) -> None:
         if self.orphaned is None and not self.leaving:
@@ -189,7 +196,7 @@ class Steward:
             self._take_up(self.link, now)
         except (Unavailable, ServerRefused, UnsafeServer) as error:
             hopeless = isinstance(error, UnsafeServer | TlsFailed) or (
-                isinstance(error, ServerRefused) and error.code in HOPELESS
+                isinstance(error, ServerRefused) and error.code in probation.HOPELESS
             )
             if hopeless and not self.ready and self.orphaned is None:
                 self.code, self.leaving = roles.fail(self.channel, str(error)), True
@@ -426,7 +433,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it leaves last, on the master's word
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return Steward(start).run()
+    steward = Steward(start)
+    if start.candidate:
+        nobody = f"{start.host}.{start.nonce}.nobody"
+        if (why := probation.refusal(steward.settings, nobody, TIMEOUT)) is not None:
+            return roles.fail(start.channel, why)
+        steward.admitted()
+    return steward.run()
 
 
 if __name__ == "__main__":

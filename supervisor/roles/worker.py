@@ -29,9 +29,10 @@ from jobqueue.surroundings import Surroundings
 from jobqueue.worker import Worker
 from supervisor import identity, lastwords, logs, roles
 from supervisor.channel import Channel
+from supervisor.lockout import Lockout
 from supervisor.metrics import WorkerMetrics
 from supervisor.scoreboard import AbortReason, RowWriter, Scoreboard
-from supervisor.settings import Pool, Settings
+from supervisor.settings import Pool, Settings, secrets
 from supervisor.spawn import WorkerSpec
 
 MEMORY_LOOK: Final = 0.5  # seconds between two looks at one's own memory
@@ -143,7 +144,8 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     starttime = identity.start_time(pid) or 0
     name = str(identity.WorkerName(spec.host, spec.nonce, spec.pool, spec.index, spec.birth, pid, starttime))
     pool = next(p for p in settings.pools if p.name == spec.pool)
-    logs.configure("worker", settings.log, slot=f"{spec.pool}/{spec.index}", generation=spec.generation)
+    hidden, place = secrets(settings), f"{spec.pool}/{spec.index}"
+    logs.configure("worker", settings.log, secrets=hidden, slot=place, generation=spec.generation)
     words = lastwords.listen(spec.birth)
     logs.keep(words.add if words is not None else None)
     log = logs.get_logger("worker")
@@ -153,7 +155,7 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
     label = f"jqd: worker {spec.pool}/{spec.index}"
     metrics, recycling = WorkerMetrics(spec.slot, spec.pool), Recycling(pool, log)
     around = Surroundings(
-        connect=_connector(settings, name, pool, bell, writer.beat),
+        connect=Lockout(_connector(settings, name, pool, bell, writer.beat), writer.told_to_leave, log),
         pause=bell.pause,
         board=writer,
         meter=MetricsMeter(metrics),

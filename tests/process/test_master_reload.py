@@ -70,6 +70,44 @@ def test_another_server_is_refused(start_master: StartMaster) -> None:
     assert master.workers() == before
 
 
+def test_a_redis_that_refuses_the_new_settings_changes_nothing(start_master: StartMaster) -> None:
+    """The new steward asks before any worker is swapped; the old one never leaves."""
+    master = start_master()
+    before = master.await_ready()
+    steward = master.await_role("steward")
+    (master.folder / "refused").write_text("Redis answered: WRONGPASS")
+    master.signal(signal.SIGHUP)
+    assert "WRONGPASS" in master.await_event("reload failed")["error"]
+    assert master.workers() == before
+    assert master.role("steward") == steward
+    eventually(lambda: [e["role"] for e in master.events("role gone")].count("steward") == 1)
+    assert not [e for e in master.events("worker ready") if e["generation"] != 1]
+    (master.folder / "refused").unlink()
+    master.signal(signal.SIGHUP)
+    settled(master, 3)
+    assert len(master.events("reload failed")) == 1
+
+
+def test_a_candidate_is_told_of_no_death_before_it_serves(start_master: StartMaster) -> None:
+    """It knows nothing of the handlers' policies yet: the old steward recovers meanwhile."""
+    master = start_master()
+    before = master.await_ready()
+    (master.folder / "slow_handlers.py").write_text(
+        "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)\n"
+    )
+    master.configure(handlers=["slow_handlers"])
+    master.signal(signal.SIGHUP)
+    eventually(lambda: len([e for e in master.events("role started") if e["role"] == "steward"]) == 2)
+    os.kill(before["default/0"], signal.SIGKILL)
+    master.replaced("default/0", before["default/0"])
+    eventually(lambda: master.told("died"))
+    assert {message["generation"] for message in master.told("died")} == {1}
+    assert not [message for message in master.told() if message["generation"] == 2]
+    (master.folder / "go").touch()
+    settled(master, 2)
+    eventually(lambda: [m for m in master.told("serve") if m["generation"] == 2])
+
+
 def test_code_that_does_not_import_is_logged_and_the_old_code_stays(start_master: StartMaster) -> None:
     master = start_master()
     before = master.await_ready()

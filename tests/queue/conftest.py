@@ -7,17 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 from jobqueue.redis.connect import Endpoint
+from jobqueue.redis.scripts import parse_version
 from jobqueue.redis.wire import Wire
 from tests.queue.backends import Backend, MemoryBackend, RedisBackend
-from tests.support.servers import Server
+from tests.support.servers import Server, further_binaries
 
-REDIS = ["fakeredis", "embedded", "wire", "debian"]
+REDIS = ["fakeredis", "embedded", "wire", "debian", *(further_binaries() or ["further"])]
 
 
 @pytest.fixture(params=["memory", *REDIS])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """An empty store: plain dicts; scripts for old servers, run in Python; the embedded Valkey, through redis-py and through our own
-    connections; the system's Redis."""
+    connections; the system's Redis; whatever further servers `make servers` has brought."""
     if request.param == "memory":
         yield MemoryBackend({})
     else:
@@ -39,8 +40,13 @@ def _redis(request: pytest.FixtureRequest) -> Iterator[RedisBackend]:
             yield RedisBackend(lambda: fakeredis.FakeStrictRedis(server=server), {}, (6, 2, 0))
         case "wire":
             yield from _wired(request.getfixturevalue("embedded_server"))
-        case name:
+        case "embedded" | "debian" as name:
             yield RedisBackend(request.getfixturevalue(f"{name}_server").client, {}, (7, 0, 0))
+        case "further":
+            pytest.skip("no further server is installed: make servers")
+        case name:
+            server = request.getfixturevalue("further_server")(name)
+            yield RedisBackend(server.client, {}, parse_version(name.partition("-")[2]))
 
 
 def _wired(server: Server) -> Iterator[RedisBackend]:

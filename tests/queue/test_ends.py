@@ -202,3 +202,23 @@ def test_dead_letters_leave_after_their_time_oldest_first(backend: Backend) -> N
     assert backend.port.expire_dead("q", -60_000) == 1
     assert backend.dead("q") == []
     assert backend.stats("q")["dead_expired"] == 2
+
+
+@pytest.mark.parametrize("right", ["-hset", "-hmget", "resetkeys"])
+def test_a_right_that_is_missing_inside_a_script_is_called_by_its_name(redis_backend: RedisBackend, right: str) -> None:
+    """Servers say NOPERM only of the call itself; whoever waits for the outage to end must know that it will not."""
+    from jobqueue.errors import ServerRefused
+
+    if type(redis_backend.client).__name__.startswith("Fake"):
+        pytest.skip("fakeredis has no rights")
+    enqueue(redis_backend, b"a")
+    hand = Hand(redis_backend)
+    admin = redis_backend.client
+    admin.execute_command("ACL", "SETUSER", "default", right)
+    try:
+        with pytest.raises(ServerRefused) as refused:
+            hand.claim()
+    finally:
+        admin.execute_command("ACL", "SETUSER", "default", "~*", "+@all")
+    assert refused.value.code == "NOPERM"
+    assert "docs/security.md" in str(refused.value)

@@ -6,23 +6,32 @@ from collections.abc import Callable
 
 import pytest
 
+from jobqueue import codec
 from jobqueue.errors import ServerRefused
+from jobqueue.job import Envelope, ErrorInfo
 from jobqueue.outcome import Bury, Requeue, Retry
 from jobqueue.port import Enqueued, NewJob
+from jobqueue.redis.browse import Browser
+from jobqueue.redis.inspect import Inspector
+from jobqueue.redis.operate import Operator
+from jobqueue.redis.scripts import parse_version
+from jobqueue.settings import RedisSettings
 from tests.queue.backends import RedisBackend
 from tests.queue.hands import LEASE_MS, Hand, done
-from tests.support.servers import Server, debian_binary, embedded_binary
+from tests.support.servers import Server, debian_binary, embedded_binary, further_binaries
 from tests.support.waiting import eventually
 
 
-@pytest.fixture(params=["embedded", "debian"])
+@pytest.fixture(params=["embedded", "debian", *(further_binaries() or ["further"])])
 def full(request: pytest.FixtureRequest, new_server: Callable[..., Server]) -> RedisBackend:
     """A server filled by a producer until it said OOM; workers w1 and w2 had joined before."""
-    binary = embedded_binary() if request.param == "embedded" else debian_binary()
+    here = {"embedded": embedded_binary(), "debian": debian_binary(), **further_binaries()}
+    binary = here.get(request.param)
     if binary is None:
         pytest.skip(f"no {request.param} server")
     server = new_server(binary=binary, maxmemory="6mb")
-    backend = RedisBackend(server.client, {}, (7, 0, 0))
+    version = parse_version(request.param.partition("-")[2]) if "-" in request.param else (7, 0, 0)
+    backend = RedisBackend(server.client, {}, version)
     for n in range(10_000):
         (answer,) = backend.port.enqueue([NewJob("q", f"j{n}", b"%05d" % n + b"x" * 20_000)])
         if isinstance(answer, Exception):
@@ -53,6 +62,33 @@ def test_workers_and_stewards_go_on(full: RedisBackend) -> None:
     assert (applied, len(held)) == (2, 1)
     assert full.port.recover("w1", "q", [done(held[0], Requeue(), "x")], "recovered") == 0
     assert full.port.return_next("q") == 0
+
+
+def test_a_worker_finds_its_way_after_a_lost_reply(full: RedisBackend) -> None:
+    hand = Hand(full, "w1")
+    jobs = hand.claim(2)
+    assert full.port.reconcile("w1", 5, ["q"]).lists == {"q": jobs}
+
+
+def test_operators_revive_promote_and_purge(full: RedisBackend) -> None:
+    """What frees memory, and what only moves a job from one key to another."""
+    client, keys = full.client, full.keys("q")
+    client.config_set("maxmemory", 0)
+    letters = [codec.encode(Envelope(type="t", id=name, error=ErrorInfo("E", "m"))) for name in ("a", "b")]
+    client.zadd(keys.dead, {letter: 1000 for letter in letters})
+    client.zadd(keys.scheduled, {codec.encode(Envelope(type="t", id="later")): 4_000_000_000_000})
+    client.sadd("jq:queues", "q")
+    client.config_set("maxmemory", 1_000_000)
+    path = client.connection_pool.connection_kwargs["path"]
+    operator = Operator(Browser(Inspector(RedisSettings(url=f"unix://{path}"))))
+    (first, second) = operator.browser.ls("q", "dead")
+    assert operator.retry(first).ok
+    assert operator.drop([second]) == 1
+    (later,) = operator.browser.ls("q", "scheduled")
+    assert operator.promote(later)
+    waiting = len(full.pending("q"))
+    assert sum(operator.purge("q")) == waiting
+    assert not full.pending("q")
 
 
 def test_a_full_queue_drains_and_takes_jobs_again(full: RedisBackend) -> None:

@@ -16,16 +16,22 @@ from jobqueue.redis.inspect import Inspector
 from jobqueue.redis.operate import Operator
 from jobqueue.redis.queue import RedisQueue
 from jobqueue.settings import QueueSettings
-from tests.support.servers import Server
+from tests.support.servers import Server, further_binaries
 
 RAW = {"notifications": QueueSettings(key="jobs", codec="raw", handler="notify")}
 WORKER = "0123abcd.a1b2c3.default-3.17-4242-99887"
 
 
-@pytest.fixture(params=["embedded", "debian"])
+@pytest.fixture(params=["embedded", "debian", *(further_binaries() or ["further"])])
 def server(request: pytest.FixtureRequest) -> Server:
-    """Every script runs on both."""
-    found: Server = request.getfixturevalue(f"{request.param}_server")
+    """Every script runs on all."""
+    found: Server
+    if request.param == "further":
+        pytest.skip("no further server is installed: make servers")
+    if request.param in further_binaries():
+        found = request.getfixturevalue("further_server")(request.param)
+    else:
+        found = request.getfixturevalue(f"{request.param}_server")
     return found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from redis.retry import Retry
 
 from tests.support.mortal import die_with_parent
 from tests.support.waiting import eventually
+
+FURTHER = Path(__file__).parents[2] / ".servers"
 
 
 def embedded_binary() -> str | None:
@@ -33,6 +37,24 @@ def debian_binary() -> str | None:
     """The system's redis-server, if there is one."""
     path = Path("/usr/bin/redis-server")
     return str(path) if path.exists() else shutil.which("redis-server")
+
+
+@cache
+def further_binaries() -> dict[str, str]:
+    """`redis-6.2.5` → its program: what `make servers` has installed, and what $JQD_TEST_SERVERS names (paths, separated by colons).
+    One that does not run here is left out."""
+    found = sorted(FURTHER.glob("*/**/bin/*-server"))
+    named = [Path(path) for path in os.environ.get("JQD_TEST_SERVERS", "").split(":") if path]
+    return {name: str(path) for path in [*found, *named] if (name := server_name(path)) is not None}
+
+
+def server_name(binary: Path) -> str | None:
+    """`valkey-8.1.8`; None if it is no server that runs on this machine."""
+    if binary.name not in ("redis-server", "valkey-server") or not os.access(binary, os.X_OK):
+        return None
+    said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
+    version = re.search(r"\bv=(\d+(?:\.\d+)+)", said)
+    return None if version is None else f"{binary.name.partition('-')[0]}-{version[1]}"
 
 
 class Server:

@@ -21,6 +21,10 @@ class Log:
 
     info = warning = error = _write
 
+    def follow(self, settings: Settings) -> None:
+        """As the real log does after a reload."""
+        self._write("log settings", level=settings.log.level)
+
     def reopen(self) -> None:
         self._write("reopened")
 
@@ -30,6 +34,5 @@ def load() -> Settings:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        master.run(load(), load=load, config_path=sys.argv[1], notifier=Notifier.from_environ(os.environ), log=Log())
-    )
+    log, notifier = Log(), Notifier.from_environ(os.environ)
+    sys.exit(master.run(load(), load=load, config_path=sys.argv[1], notifier=notifier, log=log))

@@ -15,7 +15,9 @@ FOLDER = Path(os.environ["JQD_STUB"])
 def main() -> int:
     start = roles.begin("jqd: steward")
     channel = start.channel
-    channel.send({"kind": "ready"})
+    if start.candidate and (refused := FOLDER / "refused").exists():
+        return roles.fail(channel, refused.read_text())
+    channel.send({"kind": "admitted" if start.candidate else "ready"})
     while not channel.closed:
         try:
             if not (FOLDER / "silent-steward").exists():
@@ -27,6 +29,8 @@ def main() -> int:
                 for fd in fds:
                     os.close(fd)
                 match message["kind"]:
+                    case "serve":
+                        channel.send({"kind": "ready"})
                     case "died":
                         channel.send({"kind": "recovered", "seq": message["seq"]})
                     case "last_sweep":
