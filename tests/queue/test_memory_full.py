@@ -75,7 +75,7 @@ def test_operators_revive_promote_and_purge(full: RedisBackend) -> None:
     client, keys = full.client, full.keys("q")
     client.config_set("maxmemory", 0)
     letters = [codec.encode(Envelope(type="t", id=name, error=ErrorInfo("E", "m"))) for name in ("a", "b")]
-    client.zadd(keys.dead, {letter: 1000 for letter in letters})
+    client.zadd(keys.dead, dict.fromkeys(letters, 1000))
     client.zadd(keys.scheduled, {codec.encode(Envelope(type="t", id="later")): 4_000_000_000_000})
     client.sadd("jq:queues", "q")
     client.config_set("maxmemory", 1_000_000)
