@@ -51,6 +51,7 @@ GOALS = [
     Goal("greatest memory of that `jqctl`", "jqctl file.max_rss_mib", "MiB"),
     Goal("LPUSH to handler start, idle, 3 queues: median", "latency.p50_us", "µs", 200, True),
     Goal("the same: p99", "latency.p99_us", "µs", 1000, True),
+    Goal("a bare process that only waits and takes: median", "latency.floor_p50_us", "µs"),
     Goal("delayed job's lateness, many scheduled: median", "lateness.p50_ms", "ms"),
     Goal("the same: p99", "lateness.p99_ms", "ms", 5, True),
     Goal("jobs of 10 ms: over sleeping alone", "overhead.percent", "%", 3, True),
@@ -74,8 +75,11 @@ def cases(scale: float) -> list[Case]:
         return lambda place: {"per_second": drain.figures(place, size(jobs, 2000), tcp=tcp, claim_max=claim_max)[0]}
 
     def waited(place: Ground) -> Figures:
-        found = latency.figures(place, size(1000))
-        return {"p50_us": median(found), "p99_us": percentile(found, 0.99), "max_us": max(found)}
+        found, bare = latency.figures(place, size(1000)), latency.floor(place, size(1000))
+        return {
+            "p50_us": median(found), "p99_us": percentile(found, 0.99), "max_us": max(found), "floor_p50_us": median(bare),
+            "floor_p99_us": percentile(bare, 0.99),
+        }  # fmt: skip
 
     def delayed(place: Ground) -> Figures:
         found = lateness.figures(place, size(1_000_000), size(500))
