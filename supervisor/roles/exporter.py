@@ -71,7 +71,7 @@ async def _run(start: roles.Start) -> int:
     done, _ = await asyncio.wait([stopping, serving, beating, looking, living], return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()  # raises what ended it: a bug
-    server.should_exit = True
+    server.leave()
     await serving
     return 0 if stopping in done else roles.EXIT_BUG
 
