@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jobqueue import draft
 from jobqueue.draft import PLAIN, Options
 from jobqueue.errors import InvalidJob, JobQueueError, OutcomeUnknown, QueueFull, Unavailable
-from jobqueue.job import Envelope
+from jobqueue.job import VERSION, Envelope
 from jobqueue.patience import Patience
 from jobqueue.port import Enqueued, NewJob
 from jobqueue.settings import QueueSettings, settings_of
@@ -84,7 +84,7 @@ class Sender:
                 type_, payload = item
                 try:
                     element = encode(
-                        Envelope(type_, job_id, {} if payload is None else payload, "", 0, 0, None, now_ms)
+                        Envelope(type_, job_id, {} if payload is None else payload, "", 0, 0, None, now_ms, v=VERSION)
                     )
                 except draft.UNENCODABLE as error:
                     raise draft.unencodable(type_, error) from error

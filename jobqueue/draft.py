@@ -15,7 +15,7 @@ import msgspec
 
 from jobqueue import codec, units
 from jobqueue.errors import InvalidJob
-from jobqueue.job import Envelope
+from jobqueue.job import VERSION, Envelope
 from jobqueue.port import NewJob
 from jobqueue.settings import QueueSettings
 
@@ -77,6 +77,7 @@ def draft(
         time_limit=_limit(options.time_limit),
         unique=_name("unique", options.unique) if options.unique is not None else "",
         headers=_headers(options.headers),
+        v=VERSION,
     )
     element, bare = _element(envelope, payload, settings, queue, plain=options.plain)
     return NewJob(

@@ -46,7 +46,7 @@ class Envelope(msgspec.Struct, omit_defaults=True):
     unique: str = ""
     headers: dict[str, str] = {}
     error: ErrorInfo | None = None
-    v: int = VERSION
+    v: int = 1  # what it means to be left out, also when VERSION has grown
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor import logs, roles, settings
 from supervisor.channel import Channel, ChannelClosed
 from supervisor.metrics_dir import VARIABLE
-from supervisor.scoreboard import Scoreboard
+from supervisor.scoreboard import LayoutMismatch, Scoreboard
 
 if TYPE_CHECKING:
     from supervisor.exporter.app import Exporter
@@ -43,7 +43,10 @@ async def _run(start: roles.Start) -> int:
 
     config = settings.decode(start.settings)
     logs.configure("exporter", config.log, secrets=settings.secrets(config), generation=start.generation)
-    watch, stop = Watch(config, Scoreboard.open(start.board_fd)), asyncio.Event()
+    try:
+        watch, stop = Watch(config, Scoreboard.open(start.board_fd)), asyncio.Event()
+    except LayoutMismatch as error:
+        return roles.fail(start.channel, str(error))
     asyncio.get_running_loop().add_reader(start.channel.fileno(), _attend, start.channel, watch, stop)
     beating = asyncio.create_task(_beat(start.channel))
     if config.http.listen is None:
@@ -68,7 +71,7 @@ async def _run(start: roles.Start) -> int:
     done, _ = await asyncio.wait([stopping, serving, beating, looking, living], return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()  # raises what ended it: a bug
-    server.should_exit = True
+    server.leave()
     await serving
     return 0 if stopping in done else roles.EXIT_BUG
 

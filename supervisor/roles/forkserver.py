@@ -9,6 +9,7 @@ import signal
 import traceback
 
 from supervisor import channel, forkserver, roles, spawn
+from supervisor.scoreboard import LayoutMismatch
 
 
 def main(run: forkserver.Run | None = None) -> int:
@@ -20,6 +21,8 @@ def main(run: forkserver.Run | None = None) -> int:
     try:
         preloaded = forkserver.preload(start, run)
         description = channel.memfd(preloaded.registry.describe(), "jqd-registry")
+    except LayoutMismatch as error:
+        return roles.fail(start.channel, str(error))
     except BaseException:  # noqa: BLE001 (a module that calls sys.exit is a fault of the handlers too)
         return roles.fail(start.channel, traceback.format_exc())
     with contextlib.suppress(channel.ChannelClosed):

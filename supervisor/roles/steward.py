@@ -32,7 +32,7 @@ from supervisor import identity, lastwords, logs, probation, roles, spawn
 from supervisor.channel import ChannelClosed, Message
 from supervisor.metrics import StewardMetrics
 from supervisor.recovery import Told
-from supervisor.scoreboard import Row, Scoreboard
+from supervisor.scoreboard import LayoutMismatch, Row, Scoreboard
 from supervisor.settings import Settings, decode, secrets
 from supervisor.stewardship import Clock, Stewardship
 
@@ -433,7 +433,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it leaves last, on the master's word
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    steward = Steward(start)
+    try:
+        steward = Steward(start)
+    except LayoutMismatch as error:
+        return roles.fail(start.channel, str(error))
     if start.candidate:
         nobody = f"{start.host}.{start.nonce}.nobody"
         if (why := probation.refusal(steward.settings, nobody, TIMEOUT)) is not None:

@@ -141,7 +141,7 @@ def main() -> None:
             jqd.send(1)
             time.sleep(seconds)
             screen(server.url)
-            shoot(f"http://{address}/", server)
+            shoot(f"http://{address}/", server, str(jqd.folder))
         finally:
             traffic.over.set()
             jqd.close()
@@ -168,7 +168,18 @@ def screen(url: str) -> None:
     (IMAGES / "jqctl-top.svg").write_text(re.sub(r"@font-face {.*?}", "", text, flags=re.DOTALL))
 
 
-def shoot(url: str, server: Server) -> None:
+def relocate(server: Server, folder: str) -> None:
+    """Letters as an application in /srv/app would have them: a picture shows no path of the machine it was taken on."""
+    client = server.client()
+    for key in client.keys("jq:{*}:dead"):
+        for member, died in client.zrange(key, 0, -1, withscores=True):
+            moved = member.replace(folder.encode(), b"/srv/app")
+            if moved != member:
+                client.zadd(key, {moved: died})
+                client.zrem(key, member)
+
+
+def shoot(url: str, server: Server, folder: str) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with server.client() as client:
         client.set("jq:{webhooks}:paused", "legacy.example.com is down until 18:00")
@@ -186,11 +197,13 @@ def shoot(url: str, server: Server) -> None:
                 browser.wait_for("live", "#pulse")
                 time.sleep(2.2)
                 browser.screenshot(IMAGES / f"dashboard-{view}{suffix}.png")
+            relocate(server, folder)
             browser.open(f"{url}#/dead")
             browser.js("location.reload()")
             time.sleep(1.5)
             browser.click(".grid .body .r")
             browser.wait_for("Traceback" if phone else "Payload", "dialog")
+            assert folder not in browser.js("return document.body.innerText"), "the letter was not relocated"
             browser.screenshot(IMAGES / f"dashboard-letter{suffix}.png")
         print("\n".join(browser.console()))
     finally:
