@@ -26,7 +26,7 @@ ONE = [{"name": "default", "processes": 1, "queues": ["default"]}]
 
 def running_on(one: Host, name: str) -> float:
     """Wait until job `name` runs there; when it began (monotonic)."""
-    return float(eventually(lambda: [r for r in one.runs("sleep") if r[1] == name], 10)[-1][3])
+    return float(eventually(lambda: [r for r in one.runs("sleep") if r[1] == name])[-1][3])
 
 
 def jqctl(url: str, *args: str) -> Any:
@@ -81,12 +81,10 @@ def test_a_host_that_was_only_cut_off_goes_on_under_new_names_and_finalises_noth
     assert stats(client).get("processed", 0) == 0
     link.heal()
     healed = time.monotonic()
-    eventually(
-        lambda: {w["worker"] for w in jqctl(server.url, "workers") if w["worker"].startswith(cut.host)} - before, 10
-    )
+    eventually(lambda: {w["worker"] for w in jqctl(server.url, "workers") if w["worker"].startswith(cut.host)} - before)
     push(client, *(job("sleep", {"name": f"c{n}", "seconds": 0.05}) for n in range(20)))
     eventually(lambda: cut.names("slept").count("c0") or any(n.startswith("c") for n in cut.names("slept")))
-    assert time.monotonic() - healed < 10
+    assert time.monotonic() - healed < 20
     assert not before & {w["worker"] for w in jqctl(server.url, "workers")}
     eventually(lambda: stats(client).get("processed") == 22, 25)
     assert nothing_waits(client)
@@ -106,9 +104,9 @@ def test_a_frozen_hosts_late_results_are_refused(host: NewHost, server: Server) 
     frozen.freeze()
     eventually(lambda: other.runs("slept"), 25)
     frozen.thaw()
-    eventually(lambda: frozen.runs("slept"), 10)
+    eventually(lambda: frozen.runs("slept"))
     push(client, *(job("sleep", {"name": f"c{n}", "seconds": 0.1}) for n in range(40)))
-    eventually(lambda: any(n.startswith("c") for n in frozen.names("slept")), 10)
+    eventually(lambda: any(n.startswith("c") for n in frozen.names("slept")))
     eventually(lambda: stats(client).get("processed") == 41, 20)
     assert stats(client) == {"processed": 41, "recovered": 1}
     assert frozen.stop() == other.stop() == 0
@@ -121,7 +119,7 @@ def test_an_outage_of_redis_longer_than_a_lease_makes_nobody_recover_anybody(
 ) -> None:
     one, other, client = host(), host(), server.client()
     push(client, *(job("sleep", {"name": f"a{n}", "seconds": LEASE + 4}) for n in range(4)))
-    eventually(lambda: len(one.runs("sleep")) == len(other.runs("sleep")) == 2, 10)
+    eventually(lambda: len(one.runs("sleep")) == len(other.runs("sleep")) == 2)
     if how == "killed":
         server.kill()
     else:

@@ -36,7 +36,7 @@ def test_missing_rights_cost_speed_at_most(jqd: NewJqd, server: Server, missing:
     eventually(lambda: one.runs("sleep"))
     for pid in one.pids("worker"):
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: len(one.runs("sleep")) == 2, 10)
+    eventually(lambda: len(one.runs("sleep")) == 2)
     if missing != "no CONFIG":
         assert "not permitted" in one.text()
     one.send(signal.SIGTERM)

@@ -4,6 +4,7 @@ the network is sound.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from itertools import pairwise
@@ -16,7 +17,9 @@ from tests.support.servers import Server
 from tests.support.waiting import eventually
 from tests.whole.conftest import NewJqd
 
-AGAIN = 5.0  # seconds after healing
+AGAIN = (
+    5.0 if os.getloadavg()[0] < (os.cpu_count() or 1) else 15.0
+)  # seconds after healing; longer where others are at work
 
 
 def break_for(link: Link, fault: Fault, seconds: float) -> None:
@@ -92,7 +95,7 @@ def test_a_slow_link_slows_down_and_breaks_nothing(jqd: NewJqd, server: Server, 
     eventually(lambda: stats(client).get("processed") == 100, 40)
     assert set(Counter(one.names("note")).values()) == {1}
     assert one.events("Redis is not available") == [], "slow is not gone"
-    eventually(lambda: sum(c["cmd"] == "blmove" for c in client.client_list()) == 2, 10)
+    eventually(lambda: sum(c["cmd"] == "blmove" for c in client.client_list()) == 2)
     push(client, job("note", {"name": "woken"}))
     begun = time.monotonic()
     eventually(lambda: "woken" in one.names("note"))
@@ -107,14 +110,14 @@ def test_a_full_server_is_waited_for_and_said_once(jqd: NewJqd, server: Server, 
     client.config_set("maxclients", 1 + 1)
     link.cut()
     link.heal()
-    eventually(lambda: one.events("Redis is not available"), 10)
+    eventually(lambda: one.events("Redis is not available"))
     idle_for(3)
     told = Counter((event["role"], event["pid"]) for event in one.events("Redis is not available"))
     assert max(told.values()) <= 2, "an outage is one line, and one more for whoever had got in half"
     client.config_set("maxclients", 1000)
     healed = time.monotonic()
     push(client, *(job("note", {"name": str(n)}) for n in range(20)))
-    eventually(lambda: len(one.runs("note")) == 20, 10)
+    eventually(lambda: len(one.runs("note")) == 20)
     assert time.monotonic() - healed < AGAIN
     assert one.stop() == 0
     assert leftovers(client) == {}
@@ -132,7 +135,7 @@ def test_64_workers_do_not_come_back_all_at_once(jqd: NewJqd, server: Server, li
     link.heal()
     healed = time.monotonic()
     push(client, *(job("sleep", {"name": str(n), "seconds": 0.001}) for n in range(2000)))
-    eventually(lambda: one.runs("slept"), 10)
+    eventually(lambda: one.runs("slept"))
     assert time.monotonic() - healed < AGAIN
     eventually(lambda: stats(client).get("processed") == 2000, 30)
     came = sorted(moment - healed for moment in link.accepted if moment >= healed)

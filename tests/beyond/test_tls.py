@@ -226,7 +226,7 @@ def test_a_password_is_rotated_by_hup_under_load(jqd: NewJqd, encrypted: Callabl
     it.send(signal.SIGHUP)
     eventually(lambda: it.events("reloaded"), 20)
     client.execute_command("ACL", "SETUSER", "jobs", "<old-one")
-    eventually(lambda: len(it.titles("exporter")) == 1 and len(it.titles("steward")) == 1, 10)
+    eventually(lambda: len(it.titles("exporter")) == 1 and len(it.titles("steward")) == 1)
     for connection in client.client_list():
         if connection["user"] == "jobs":
             client.client_kill_filter(_id=connection["id"])

@@ -105,8 +105,9 @@ def attempt(stage: Stage, flow: Flow, point: Point, fault: Fault) -> Result:
         stage.calm()
         if rule.fired.is_set():
             break
-    verdict = stage.verdict()
     stage.proxy.disarm()
+    stage.calm()  # again: the fault may have struck just after it was calm, when idle workers renew their waiting
+    verdict = stage.verdict()
     since = rule.event.at if rule.event is not None else started
     return Result(flow.name, point, fault.name, rule.fired.is_set(), verdict, time.monotonic() - since)
 

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -449,13 +450,14 @@ def test_hundreds_of_half_requests_do_not_keep_others_from_being_answered(export
 def test_a_scrape_of_four_slots_and_ten_types_takes_less_than_50_ms(exporter: Exporter, tmp_path: Path) -> None:
     for slot in range(4):
         Writer(tmp_path, slot).kill()
-    times = []
+    role = psutil.Process(exporter.pid)
+    exporter.get("/metrics")
+    before = sum(role.cpu_times()[:2])
     for _ in range(8):
-        before = time.monotonic()
-        exporter.get("/metrics")
-        times.append(time.monotonic() - before)
         threading.Event().wait(0.25)  # so that no answer is the one before
-    assert min(times) < 0.05
+        exporter.get("/metrics")
+    spent = sum(role.cpu_times()[:2]) - before  # its own, whatever else the machine does
+    assert spent / 8 < 0.05
 
 
 def test_the_title_says_where_it_listens(exporter: Exporter) -> None:

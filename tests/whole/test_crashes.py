@@ -166,7 +166,7 @@ def test_a_restart_of_redis_reruns_nothing_that_was_settled(jqd: NewJqd, server:
     server.restart()
     client = server.client()
     push(client, *(job("note", {"name": str(i)}) for i in range(20, 30)))
-    eventually(lambda: one.names("slept") == ["over"], 10)
+    eventually(lambda: one.names("slept") == ["over"])
     eventually(lambda: len(set(one.names("note"))) == 30)
     eventually(lambda: nothing_waits(client))
     assert one.names("sleep") == ["over"], "the outcome was kept until Redis was back"

@@ -175,7 +175,7 @@ def slow():
     os.kill(pid, signal.SIGKILL)
     stuck = int(eventually(lambda: one.runs("stuck"))[0][2])
     (one.folder / "block").unlink()
-    eventually(lambda: not psutil.pid_exists(stuck), 10)
+    eventually(lambda: not psutil.pid_exists(stuck))
     one.wait_ready()
     assert "boot" in [gone["cause"] for gone in one.events("worker gone")]
 
@@ -191,6 +191,6 @@ def test_a_frozen_steward_and_a_frozen_exporter_are_replaced(jqd: NewJqd, server
     os.kill(worker, signal.SIGKILL)
     for role, pid in before.items():
         eventually(lambda role=role, pid=pid: [p for p in one.pids(role) if p != pid], 20)  # type: ignore[misc]
-    eventually(lambda: one.names("slept") == ["a"], 10)
+    eventually(lambda: one.names("slept") == ["a"])
     idle_for(0.1)
     assert {line["cause"] for line in one.events("role killed")} == {"silent"}

@@ -66,9 +66,9 @@ def test_credentials_that_do_not_work_change_nothing(jqd: NewJqd, server: Server
     it.send(signal.SIGHUP)
     [end] = eventually(lambda: it.events("reload failed"), 20)
     assert ("WRONGPASS" if fault == "wrong password" else "NOPERM") in end["error"]
-    eventually(lambda: {name: sorted(it.pids(name)) for name in before} == before, 10)
+    eventually(lambda: {name: sorted(it.pids(name)) for name in before} == before)
     assert len([line for line in it.text().splitlines() if "WRONGPASS" in line or "NOPERM" in line]) == 1
-    eventually(lambda: reload_counts(it).get("failed") == "1.0", 10)
+    eventually(lambda: reload_counts(it).get("failed") == "1.0")
     eventually(lambda: len(it.runs("slept")) == 151, 30)
     assert it.names("sleep").count("long") == 1
     it.url = good
@@ -76,7 +76,7 @@ def test_credentials_that_do_not_work_change_nothing(jqd: NewJqd, server: Server
     it.send(signal.SIGHUP)
     eventually(lambda: it.events("reloaded"), 20)
     push(client, job("note", {"name": "after"}))
-    eventually(lambda: it.names("note"), 10)
+    eventually(lambda: it.names("note"))
     assert it.stop() == 0
     assert leftovers(client) == {}
     assert not {"right-one", "wr0ng"} & set(it.text().replace(":", " ").replace("@", " ").split())
@@ -122,13 +122,13 @@ def test_log_settings_are_those_of_the_file_in_every_process_after_a_reload(jqd:
     it.configure(log={"format": "json", "level": "debug", "file": "new.log"})
     it.send(signal.SIGHUP)
     eventually(lambda: any(line["event"] == "reloaded" for line in lines(new)), 20)
-    eventually(lambda: len(it.pids("steward")) == len(it.pids("forkserver")) == 1 and len(it.pids("worker")) == 2, 10)
+    eventually(lambda: len(it.pids("steward")) == len(it.pids("forkserver")) == 1 and len(it.pids("worker")) == 2)
     old = it.text()
     push(client, job("say", {"word": "first"}))
-    eventually(lambda: {line["level"] for line in lines(new) if line["event"] == "first"} == {"debug", "warning"}, 10)
+    eventually(lambda: {line["level"] for line in lines(new) if line["event"] == "first"} == {"debug", "warning"})
     [worker] = {line["pid"] for line in lines(new) if line["event"] == "first"}
     os.kill(worker, signal.SIGKILL)
-    eventually(lambda: {line["role"] for line in lines(new)} >= {"master", "worker", "steward"}, 10)
+    eventually(lambda: {line["role"] for line in lines(new)} >= {"master", "worker", "steward"})
     assert it.text() == old, "nothing more goes to the old place"
     before = {*it.pids("worker"), *it.pids("steward")}
     it.configure(log={"format": "pretty", "level": "warning"})
@@ -152,7 +152,7 @@ def test_the_master_ignores_log_settings_of_a_reload_that_failed(jqd: NewJqd) ->
     eventually(lambda: it.events("reload failed"), 20)
     assert not (it.folder / "new.log").exists() or not lines(it.folder / "new.log")
     it.send(signal.SIGUSR2)
-    eventually(lambda: it.events("state"), 10)
+    eventually(lambda: it.events("state"))
 
 
 def test_a_log_file_that_cannot_be_opened_is_told_where_it_is_seen(jqd: NewJqd, server: Server) -> None:
@@ -162,5 +162,5 @@ def test_a_log_file_that_cannot_be_opened_is_told_where_it_is_seen(jqd: NewJqd, 
     eventually(lambda: it.events("reloaded"), 20)
     assert any(line["role"] == "master" for line in it.events("the log file cannot be used"))
     push(server.client(), job("note", {"name": "on"}))
-    eventually(lambda: it.names("note"), 10)
+    eventually(lambda: it.names("note"))
     assert it.stop() == 0
