@@ -1,5 +1,5 @@
-"""The steward process: puts back what dead workers held, beats for the living, promotes what is due. One loop, one
-wait, no threads.
+"""The steward process: puts back what dead workers held, beats for the living, promotes what is due, ticks. One loop,
+one wait, no threads.
 
 Not the master, which only tells it who died, and not the duties themselves (`supervisor.stewardship`). After any
 error of Redis it opens a new connection and starts over with a sweep; a lost word of the master costs nothing,
@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jobqueue.errors import JobQueueError, ServerRefused, Unavailable, UnsafeServer
 from jobqueue.redis.session import Link
@@ -27,6 +27,9 @@ from supervisor.scoreboard import Row, Scoreboard
 from supervisor.settings import Settings, decode, secrets
 from supervisor.stewardlink import TIMEOUT, Alarms, Lines, hopeless
 from supervisor.stewardship import Clock, Stewardship
+
+if TYPE_CHECKING:
+    from supervisor.crontab import Crontab
 
 BEAT: Final = 3.0
 SWEEP: Final = 1.0
@@ -52,6 +55,7 @@ class Steward:
         self.master = MasterLine(start.channel, self.log, serving=not start.candidate)
         self.lines = Lines(self.settings, self.log)
         self.duties: Stewardship | None = None
+        self.crontab: Crontab | None = None
         self.ready = False
         self.at = dict.fromkeys(("beat", "sweep", "queues", "dead", "look"), 0.0)
         self.follow_ups: list[float] = []
@@ -98,6 +102,8 @@ class Steward:
                 moments.append(self.lines.retry_at)
             return wait_readable(fds, max(0.0, min(moments) - now))
         moments += [self.at["sweep"] + SWEEP, now + self.duties.next_due(now)]
+        if self.crontab is not None:
+            moments.append(now + self.crontab.next_due(now))
         if self.lines.alarms is not None:
             fds.append(self.lines.alarms.fileno())
         until = min(moments)
@@ -120,7 +126,7 @@ class Steward:
                 self.code, self.master.leaving = roles.fail(self.start.channel, str(error)), True
                 return
             if not self.ready and now - self.born < PATIENCE and isinstance(error, Unavailable):
-                self.duties = None
+                self.duties = self.crontab = None
                 self.lines.drop(0.01)
                 return
             self._lost(error)
@@ -140,14 +146,25 @@ class Steward:
             self.master.policies,
             self.clock,
             self.metrics.recovered,
-            lambda seconds: self.metrics.lateness([seconds]),
+            self._late,
         )
+        if self.settings.cron:
+            self.crontab = self._crontab(link)
         publicity.make_known(link, self.settings)
         self._know_queues(link, self.duties)
         alarms.park(self.duties.queues)
         self.at |= dict.fromkeys(("beat", "sweep", "look"), 0.0)
         self.at["queues"] = now
         self.lines.well()
+
+    def _crontab(self, link: Link) -> Crontab:
+        from supervisor.crontab import Crontab  # who has no entries need not know how to count time
+
+        entries, queues = self.settings.cron, self.settings.queues
+        return Crontab(link.queue, entries, queues, self.master.policies, self.clock, self._late, self.log)
+
+    def _late(self, seconds: float) -> None:
+        self.metrics.lateness([seconds])
 
     def _know_queues(self, link: Link, duties: Stewardship) -> None:
         found = publicity.all_queues(link, self.settings)
@@ -157,7 +174,7 @@ class Steward:
             self.at["sweep"] = 0.0
 
     def _lost(self, error: JobQueueError) -> None:
-        self.duties = None
+        self.duties = self.crontab = None
         self.lines.lost(error)
 
     # ------------------------------------------------------------------ the work
@@ -174,6 +191,8 @@ class Steward:
         else:
             alarms.check(now)
         duties.promote_due(now)
+        if self.crontab is not None:
+            self.crontab.tick_due(now)
         if now >= self.at["look"]:
             held = duties.hand_back(self.board, self.slots, time.monotonic_ns())
             self.at["look"] = time.monotonic() + (LOOK_BUSY if held else LOOK_IDLE)
