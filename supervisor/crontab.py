@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
 
@@ -41,31 +41,31 @@ class Watched:
     warned: bool = False
 
 
+@dataclass(slots=True)
 class Crontab:
-    """All entries of this host. `on_late(seconds)`: for the metric. `policies`: the types that are registered here."""
+    """All entries of this host. `policies`: the types that are registered here. `on_late(seconds)`: for the metric."""
 
-    def __init__(
-        self,
-        port: CronPort,
-        entries: Mapping[str, CronEntry],
-        queues: Mapping[str, QueueSettings],
-        policies: Mapping[str, TypePolicy],
-        clock: Clock,
-        on_late: Callable[[float], None],
-        log: Any,
-    ) -> None:
-        self._port, self._queues, self._policies, self._clock = port, queues, policies, clock
-        self._on_late, self._log = on_late, log
-        self._watched = [Watched(n, e, queue_of(e, queues), schedule_of(e)) for n, e in entries.items()]
+    port: CronPort
+    entries: Mapping[str, CronEntry]
+    queues: Mapping[str, QueueSettings]
+    policies: Mapping[str, TypePolicy]
+    clock: Clock
+    on_late: Callable[[float], None]
+    log: Any
+    monotonic: Callable[[], float] = time.monotonic
+    _watched: list[Watched] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._watched = [Watched(n, e, queue_of(e, self.queues), schedule_of(e)) for n, e in self.entries.items()]
 
     def next_due(self, now: float) -> float:
         """Seconds until there may be something to do; inf if there are no entries. `now`: monotonic seconds."""
         at = min((one.look_at for one in self._watched), default=inf)
-        return max(0.0, (at - self._clock.server_ms(now)) / 1000)
+        return max(0.0, (at - self.clock.server_ms(now)) / 1000)
 
     def tick_due(self, now: float) -> None:
         """Whatever has come due. Raises Unavailable, ServerRefused."""
-        server_ms = self._clock.server_ms(now)
+        server_ms = self.clock.server_ms(now)
         for one in self._watched:
             set_back = one.last is not None and one.last > server_ms + AHEAD_MS
             if one.last is None or set_back or now - one.asked > REMIND:
@@ -74,14 +74,14 @@ class Crontab:
                 self._look(one)
 
     def _ask(self, one: Watched) -> None:
-        one.last, server_ms = self._port.last_tick(one.queue, one.name, str(one.schedule))
-        one.asked = time.monotonic()
+        one.last, server_ms = self.port.last_tick(one.queue, one.name, str(one.schedule))
+        one.asked = self.monotonic()
         one.look_at = 0.0
-        self._clock.saw(server_ms, one.asked)
+        self.clock.saw(server_ms, one.asked)
 
     def _look(self, one: Watched) -> None:
         assert one.last is not None
-        now_ms = int(self._clock.server_ms(time.monotonic()))
+        now_ms = int(self.clock.server_ms(self.monotonic()))
         found = due(one.schedule, one.last, now_ms, one.entry.catch_up)
         if found.tick is None:
             one.look_at = _or_never(found)
@@ -96,9 +96,9 @@ class Crontab:
         self._answered(one, found, answer)
 
     def _push(self, one: Watched, tick_ms: int, now_ms: int) -> Ticked:
-        job = job_of(one.name, one.entry, self._queues, tick_ms, now_ms)
-        answer = self._port.tick(one.name, str(one.schedule), tick_ms, job)
-        self._clock.saw(answer.now_ms, time.monotonic())
+        job = job_of(one.name, one.entry, self.queues, tick_ms, now_ms)
+        answer = self.port.tick(one.name, str(one.schedule), tick_ms, job)
+        self.clock.saw(answer.now_ms, self.monotonic())
         return answer
 
     def _answered(self, one: Watched, found: Due, answer: Ticked) -> None:
@@ -112,27 +112,27 @@ class Crontab:
                 return
             case "pushed":
                 late = (answer.now_ms - found.tick) / 1000
-                self._on_late(late)
-                self._log.debug("tick", entry=one.name, queue=one.queue, late=late)
+                self.on_late(late)
+                self.log.debug("tick", entry=one.name, queue=one.queue, late=late)
                 self._warn_of_type(one)
             case "taken" | "held":
                 pass
         one.last, one.look_at = answer.last, _or_never(found)
         if one.refused:
             one.refused = False
-            self._log.info("cron entry ticks again", entry=one.name)
+            self.log.info("cron entry ticks again", entry=one.name)
 
     def _no_room(self, one: Watched, why: str, now_ms: int) -> None:
         """Later, then: once it is in, it stands for all that were missed meanwhile."""
         one.look_at = now_ms + AGAIN_MS
         if not one.refused:
             one.refused = True
-            self._log.warning("cron entry cannot tick, trying again", entry=one.name, queue=one.queue, cause=why)
+            self.log.warning("cron entry cannot tick, trying again", entry=one.name, queue=one.queue, cause=why)
 
     def _warn_of_type(self, one: Watched) -> None:
-        if self._policies and one.entry.type not in self._policies and not one.warned:
+        if self.policies and one.entry.type not in self.policies and not one.warned:
             one.warned = True
-            self._log.warning("no handler here for a cron entry", entry=one.name, type=one.entry.type)
+            self.log.warning("no handler here for a cron entry", entry=one.name, type=one.entry.type)
 
 
 def _or_never(found: Due) -> float:
