@@ -160,6 +160,7 @@ class Steward:
     def _crontab(self, link: Link) -> Crontab:
         from supervisor.crontab import Crontab  # who has no entries need not know how to count time
 
+        link.queue.teach(("last_tick", "tick"))  # a tick has no time for a second trip
         entries, queues = self.settings.cron, self.settings.queues
         return Crontab(link.queue, entries, queues, self.master.policies, self.clock, self._late, self.log)
 
