@@ -19,7 +19,7 @@ from msgspec import inspect as shape
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from jobqueue.settings import Backoff, QueueSettings, RedisSettings  # noqa: E402
+from jobqueue.settings import Backoff, CronEntry, QueueSettings, RedisSettings  # noqa: E402
 from supervisor.settings import Http, Log, Pool, Settings, Shutdown  # noqa: E402
 
 SECTIONS = (
@@ -30,6 +30,7 @@ SECTIONS = (
         QueueSettings,
         'Settings by queue name. The entry `"*"` holds for every queue that does not say otherwise.',
     ),
+    ("cron", CronEntry, "Jobs by the clock, by name. What it does exactly: [cron.md](cron.md)."),
     ("http", Http, "The exporter: metrics, health, dashboard."),
     ("shutdown", Shutdown, "What a drain may take."),
     ("log", Log, "Where lines go and how they look."),

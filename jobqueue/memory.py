@@ -15,7 +15,7 @@ from typing import assert_never
 from jobqueue.errors import Fenced, QueueFull, Stale
 from jobqueue.memorystate import List, QueueState, by_time
 from jobqueue.outcome import Ack, Bury, Requeue, Retry
-from jobqueue.port import Claim, Enqueued, NewJob, Reconciled, Settlement
+from jobqueue.port import AHEAD_MS, Claim, Enqueued, NewJob, Reconciled, Settlement, Ticked
 from jobqueue.redis.keys import check_name
 from jobqueue.settings import QueueSettings, settings_of
 
@@ -276,6 +276,36 @@ class MemoryQueue:
     def return_next(self, queue: str) -> int:
         """See StewardPort."""
         return self.state(queue).return_next()
+
+    # ------------------------------------------------------------------ cron
+
+    def last_tick(self, queue: str, name: str, schedule: str) -> tuple[int, int]:
+        """See CronPort."""
+        q, now = self.state(queue), self.clock()
+        last, known = q.ticks.get(name, (0, ""))
+        if known != schedule or last > now + AHEAD_MS:
+            last = now
+        q.ticks[name] = last, schedule
+        return last, now
+
+    def tick(self, name: str, schedule: str, tick_ms: int, job: NewJob) -> Ticked:
+        """See CronPort."""
+        q, now = self.state(job.queue), self.clock()
+        last, _ = q.ticks.get(name, (0, ""))
+        if last >= tick_ms:
+            return Ticked("held", last, now)
+        if tick_ms > now:
+            return Ticked("early", last, now)
+        taken = bool(job.unique) and job.unique in q.unique
+        if not taken:
+            if job.max_length is not None and len(q.pending) >= job.max_length:
+                return Ticked("full", last, now, len(q.pending))
+            q.pending.appendleft(job.element)
+            q.stats["enqueued"] += 1
+            if job.unique:
+                q.unique[job.unique] = job.id
+        q.ticks[name] = tick_ms, schedule
+        return Ticked("taken" if taken else "pushed", tick_ms, now)
 
     # ------------------------------------------------------------------ operators
 

@@ -30,6 +30,7 @@ class QueueState:
     alarm: bool = False
     unique: dict[str, str] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
+    ticks: dict[str, tuple[int, str]] = field(default_factory=dict)
     paused: str | None = None
     cancelled: set[str] = field(default_factory=set)
     stats: Counter[str] = field(default_factory=Counter)

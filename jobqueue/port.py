@@ -168,4 +168,31 @@ class StewardPort(Protocol):
         """What lingers in `next` goes back to the ready list; returns how many."""
 
 
+AHEAD_MS = 3 * 3_600_000
+"""How far the server's clock may be set back and ticks still wait for it to come to the last one; after a larger step they count from the
+new time."""
+
+
+class Ticked(NamedTuple):
+    """What became of a tick. `what`: pushed; taken (a live job holds its unique key: no job, but the tick is over); held
+    (it, or a later one, was over already); early (by the server's clock it is not due); full (there is no room now).
+    `last`: the last tick that is over. `length`: of the ready list, if it is full."""
+
+    what: Literal["pushed", "taken", "held", "early", "full"]
+    last: int
+    now_ms: int
+    length: int = 0
+
+
+class CronPort(Protocol):
+    """What a steward needs for cron entries. `schedule` is kept beside the last tick: with another one an entry is a new one."""
+
+    def last_tick(self, queue: str, name: str, schedule: str) -> tuple[int, int]:
+        """(last tick, server time): an entry seen for the first time counts from now. Keeps it from being forgotten."""
+
+    def tick(self, name: str, schedule: str, tick_ms: int, job: NewJob) -> Ticked:
+        """Push the job of this tick, if the tick is due and no later one is over: once, whoever asks how often. The job's
+        times are not looked at. Raises ServerRefused also when the server's memory is full."""
+
+
 State = Literal["pending", "scheduled", "processing", "dead"]

@@ -18,6 +18,8 @@ Size = Annotated[int, Meta(gt=0, extra={"unit": "size"})]
 Positive = Annotated[int, Meta(ge=1)]
 Text = Annotated[str, Meta(min_length=1)]
 Secret = Annotated[str, Meta(extra={"secret": True})]
+Json = Annotated[str, Meta(extra={"unit": "any JSON value"})]
+"""A value of the file, written down as JSON again: settings stay plain data that compare and travel."""
 
 EVERY_QUEUE = "*"
 """The entry under `queues:` whose values hold for every queue that does not say otherwise."""
@@ -48,6 +50,22 @@ class QueueSettings(Struct, frozen=True):
     """The job type that gets every element of a raw queue."""
     dead_max: Annotated[int, Meta(ge=0)] = 100_000
     dead_ttl: PositiveDuration | None = None
+
+
+class CronEntry(Struct, frozen=True):
+    """A job by the clock. `queue=None`: the raw queue of that handler, else `default`; who reads a file fills it in.
+
+    `catch_up`: of ticks that were missed the last one is made up for, however late, or it is not, when it is a minute late.
+    """
+
+    schedule: Text
+    type: Text
+    payload: Json = "{}"
+    queue: Text | None = None
+    timezone: Text = "UTC"
+    catch_up: Literal["last", "none"] = "last"
+    unique: Text | None = None
+    max_attempts: Positive | None = None
 
 
 class RedisSettings(Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from jobqueue.settings import QueueSettings, RedisSettings
+from jobqueue.settings import EVERY_QUEUE, CronEntry, QueueSettings, RedisSettings
 from jobqueue.yamlfile import open_document, queue_name_fault, read_queues, read_redis
 from jobqueue.yamlschema import Document, suggestion
 from jobqueue.yamltree import Fault, Value
@@ -35,6 +35,7 @@ def load(path: str, *, environ: Mapping[str, str], options: Mapping[str, Any]) -
         redis=redis,
         handlers=_handlers(document),
         queues=queues,
+        cron=_cron(document, queues, pools),
         http=overrides.http(document.section("http", Http)),
         shutdown=document.section("shutdown", Shutdown),
         log=overrides.log(document.section("log", Log)),
@@ -79,6 +80,23 @@ def _check_keys(document: Document, item: Value, pool: Pool, queues: Mapping[str
         if name in owners and owners[name] != name and name not in queues:
             message = f"{name!r} is the Redis key of queue {owners[name]!r}; list that queue's name here instead"
             document.fault(item.entries["queues"], message)
+
+
+def _cron(document: Document, queues: Mapping[str, QueueSettings], pools: tuple[Pool, ...]) -> dict[str, CronEntry]:
+    section = document.root.entries.get("cron")
+    if section is None:
+        return {}  # who has none need not know how to count time
+    from jobqueue.yamlcron import read_cron
+
+    entries = read_cron(document, queues)
+    known = {*(name for pool in pools for name in pool.queues), *queues} - {EVERY_QUEUE}
+    for name, entry in entries.items():
+        if entry.queue and entry.queue not in known and not queue_name_fault(entry.queue):
+            value = section.entries[name]
+            place = value.entries.get("queue", value)
+            near = suggestion(entry.queue, known)
+            document.fault(place, f"queue {entry.queue!r} is in no pool and not under queues; name it in either{near}")
+    return entries
 
 
 def _handlers(document: Document) -> tuple[str, ...]:

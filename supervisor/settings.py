@@ -1,4 +1,4 @@
-"""Everything the file says, as frozen data: pools, HTTP, shutdown, log, and the queues and Redis of `jobqueue.settings`.
+"""Everything the file says, as frozen data: pools, HTTP, shutdown, log, and the queues, cron entries and Redis of `jobqueue.settings`.
 
 It reads nothing itself: `load` hands over to `supervisor.configfile`, which does. The master loads settings and sends them
 to every role as JSON in a sealed memfd (`encode`, `decode`). Durations are float seconds, sizes are int bytes.
@@ -11,7 +11,17 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jobqueue import address
-from jobqueue.settings import Duration, Positive, PositiveDuration, QueueSettings, RedisSettings, Secret, Size, Text
+from jobqueue.settings import (
+    CronEntry,
+    Duration,
+    Positive,
+    PositiveDuration,
+    QueueSettings,
+    RedisSettings,
+    Secret,
+    Size,
+    Text,
+)
 from jobqueue.settings import settings_of as _settings_of
 
 MAX_PROCESSES = 1024
@@ -70,6 +80,7 @@ class Settings(Struct, frozen=True):
     redis: RedisSettings = RedisSettings()
     handlers: tuple[Text, ...] = ()
     queues: dict[str, QueueSettings] = {}
+    cron: dict[str, CronEntry] = {}
     http: Http = Http()
     shutdown: Shutdown = Shutdown()
     log: Log = Log()

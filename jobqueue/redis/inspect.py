@@ -89,6 +89,17 @@ class Inspector:
         """What `/stats` answers: plain data, ready for JSON."""
         return self.snapshot().plain()
 
+    def ticks(self, entries: Sequence[tuple[str, str]]) -> tuple[int, list[int | None]]:
+        """(server time, last tick of each cron entry), ms; entries are (queue, name). None: no steward has seen it yet."""
+        clock, *values = self.server.pipe(
+            [("TIME",), *(("GET", self.keys(queue).cron(name)) for queue, name in entries)]
+        )
+        for refused in (clock, *values):
+            if isinstance(refused, ServerRefused):
+                raise refused
+        last = [None if value is None else _whole(value.partition(b" ")[0]) for value in values]
+        return int(clock[0]) * 1000 + int(clock[1]) // 1000, last
+
     def _learn(self, members: Sequence[bytes]) -> list[str]:
         """Queues of the registry that were not known: `name`, or `name=ready list` of a foreign one. The config has the last word."""
         new = []

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from jobqueue.errors import Fenced, JobQueueError, QueueFull, ServerRefused, Stale
 from jobqueue.outcome import Ack, Bury, Requeue, Retry
-from jobqueue.port import PLAIN, Claim, Enqueued, NewJob, Reconciled, Settlement
+from jobqueue.port import AHEAD_MS, PLAIN, Claim, Enqueued, NewJob, Reconciled, Settlement, Ticked
 from jobqueue.redis import scripts
 from jobqueue.redis.keys import QueueKeys, queues_key
 from jobqueue.redis.trip import TripCommand
@@ -20,6 +20,7 @@ from jobqueue.settings import QueueSettings, settings_of
 MOST_ORDERS = 1000  # weighted queues come in many orders
 NONE: frozenset[str] = frozenset()
 ID_REMEMBERED_MS = 3_600_000
+TICK_REMEMBERED = 90 * 86_400  # seconds since a steward last knew the entry; so one that was removed leaves nothing
 PUSH_MOST = 2_000  # elements of one push script: bounded by Lua's stack and by how long the server may be busy
 PUSH_BYTES = 4 * 1024 * 1024
 
@@ -316,6 +317,21 @@ class RedisQueue:
         """See StewardPort."""
         k = self.keys(queue)
         return int(self._run("return_next", [k.next, k.pending]))
+
+    # ------------------------------------------------------------------ cron
+
+    def last_tick(self, queue: str, name: str, schedule: str) -> tuple[int, int]:
+        """See CronPort."""
+        last, now = self._run("last_tick", [self.keys(queue).cron(name)], [schedule, AHEAD_MS, TICK_REMEMBERED])
+        return last, now
+
+    def tick(self, name: str, schedule: str, tick_ms: int, job: NewJob) -> Ticked:
+        """See CronPort."""
+        k = self.keys(job.queue)
+        limit = "" if job.max_length is None else job.max_length
+        args = [tick_ms, schedule, job.element, job.id, limit, TICK_REMEMBERED, int(bool(job.unique))]
+        word, *numbers = self._run("tick", [k.pending, k.cron(name), k.stats, k.unique(job.unique)], args)
+        return Ticked(word.decode(), *numbers)
 
 
 def _operation(k: QueueKeys, s: Settlement, names: list[str], *, old: bool) -> list[Any]:

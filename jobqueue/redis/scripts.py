@@ -1,7 +1,7 @@
 """The Lua verbs as data: source by name and by server generation, with their SHA1. No I/O but reading the package's
 own files.
 
-Every verb but `enqueue` and `push` must pass when the server's memory is full, because running jobs is what frees it:
+Every verb but `enqueue`, `push` and `tick` must pass when the server's memory is full, because running jobs is what frees it:
 from Redis 7 on a flag in the first line says so; before, a script that has already written is not refused, so one
 opens with a write that changes nothing.
 """
@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("lua")
-PRODUCING = frozenset({"enqueue", "push"})  # these must be refused when memory is full
+PRODUCING = frozenset({"enqueue", "push", "tick"})  # these must be refused when memory is full
 FLAGS_SINCE = (7, 0)
 ABSENT = "\\0jqd: no such element"
 NOTHING_WRITTEN = {

@@ -11,7 +11,7 @@ import click
 
 from jobqueue import __version__
 from jobqueue.errors import InvalidJob, InvalidQueueName, JobQueueError, ServerRefused, Unavailable, UnsafeServer
-from supervisor.ctl import act, completion, doctor, letters, look, produce, top, waiting
+from supervisor.ctl import act, completion, crontab, doctor, letters, look, produce, top, waiting
 from supervisor.ctl.output import safe
 from supervisor.ctl.target import Target, targeted
 
@@ -45,7 +45,7 @@ def jqctl(context: click.Context) -> None:
 
 
 for command in (
-    produce.enqueue, look.stats, look.workers, look.ls, look.show, letters.dead, waiting.wait,
+    produce.enqueue, look.stats, look.workers, look.ls, look.show, letters.dead, crontab.cron, waiting.wait,
     act.pause, act.resume, act.cancel, act.purge, act.promote, doctor.doctor, top.top, completion.completion,
 ):  # fmt: skip
     jqctl.add_command(command)

@@ -36,18 +36,22 @@ class Target:
     _found: list[Any] = field(default_factory=list)
 
     @cached_property
+    def path(self) -> str | None:
+        """The file, if there is one."""
+        named = self.config or os.environ.get("JQD_CONFIG")
+        return named or next((place for place in PLACES if Path(place).exists()), None)
+
+    @cached_property
     def settings(self) -> tuple[RedisSettings, dict[str, QueueSettings]]:
         """Raises click.UsageError, or ConfigError with every fault of the file."""
         environ = dict(os.environ)
         if self.addr is not None:
             environ |= {"JQ_REDIS_ADDR": self.addr}
         given = environ.get("JQ_REDIS_ADDR") or environ.get("REDIS_URL")
-        named = self.config or environ.get("JQD_CONFIG")
-        path = named or next((place for place in PLACES if Path(place).exists()), None)
-        if path is not None:
+        if self.path is not None:
             from jobqueue.yamlfile import load_producer
 
-            found = load_producer(path, environ)
+            found = load_producer(self.path, environ)
             return found.redis, found.queues
         if not given:
             raise click.UsageError(

@@ -11,12 +11,13 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jobqueue.errors import JobQueueError
-from jobqueue.settings import QueueSettings, RedisSettings
+from jobqueue.settings import CronEntry, QueueSettings, RedisSettings
 from jobqueue.yamlfile import ConfigError, load_producer
+from jobqueue.yamlschema import suggestion
 from supervisor import roles, settings
 
 EXIT_UNUSABLE = 78
@@ -30,12 +31,13 @@ class Checked:
     redis: RedisSettings | None
     queues: Mapping[str, QueueSettings]
     handlers: tuple[str, ...]
+    cron: Mapping[str, CronEntry] = field(default_factory=dict)
 
 
 def main() -> int:
     path, overrides = sys.argv[1], json.loads(sys.stdin.read() or "{}")
     read = read_file(path, os.environ, overrides)
-    faults = [*read.faults, *handler_faults(read.handlers, read.queues)]
+    faults = [*read.faults, *handler_faults(read.handlers, read.queues, read.cron)]
     notes: list[str] = []
     if read.redis is not None:
         found, notes = redis_faults(read.redis)
@@ -62,11 +64,13 @@ def read_file(path: str, environ: Mapping[str, str], overrides: Mapping[str, Any
         except ConfigError:
             return Checked(faults, None, {}, ())
         return Checked(faults, None if overrides.get("addr") else redis, queues, handlers)
-    return Checked([], loaded.redis, loaded.queues, loaded.handlers)
+    return Checked([], loaded.redis, loaded.queues, loaded.handlers, loaded.cron)
 
 
-def handler_faults(handlers: tuple[str, ...], queues: Mapping[str, QueueSettings]) -> Iterator[str]:
-    """What is wrong with each module, and which raw queues name a type that none of them registers."""
+def handler_faults(
+    handlers: tuple[str, ...], queues: Mapping[str, QueueSettings], cron: Mapping[str, CronEntry]
+) -> Iterator[str]:
+    """What is wrong with each module, and which raw queues and cron entries name a type that none of them registers."""
     from jobqueue import registry
 
     broken = False
@@ -85,6 +89,10 @@ def handler_faults(handlers: tuple[str, ...], queues: Mapping[str, QueueSettings
         for queue, entry in queues.items():
             if entry.handler is not None and known.get(entry.handler) is None:
                 yield f"queues.{queue}.handler: none of the handlers is registered as {entry.handler!r}"
+        for name, ticking in cron.items():
+            if known.get(ticking.type) is None:
+                near = suggestion(ticking.type, known.handlers)
+                yield f"cron.{name}.type: none of the handlers is registered as {ticking.type!r}{near}"
 
 
 def redis_faults(redis: RedisSettings) -> tuple[list[str], list[str]]:

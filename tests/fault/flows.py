@@ -6,16 +6,19 @@ so the checker knows.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import redis
+
 from jobqueue import JobQueue
 from jobqueue.errors import JobQueueError, OutcomeUnknown, ServerRefused, Unavailable
 from tests.fault.proxy import Cut, Rule
-from tests.fault.stage import WORKERS, Stage
+from tests.fault.stage import LEAP_DAYS, TICK, WORKERS, Stage
 from tests.support.waiting import eventually
 
 MOST = 3  # occurrences of one verb of one role, at one side, that are tried
@@ -180,6 +183,24 @@ def ended(stage: Stage) -> list[str]:
     ]
 
 
+def _tick(stage: Stage, tag: str) -> None:
+    """The last tick lies years back; a steward that is cut off and asks again finds one that was missed."""
+    key, last = "jq:{default}:cron:leap", b""
+    stage.expect(TICK)
+    stage.client.set(key, f"1 {LEAP_DAYS} UTC")
+    for connection in stage.client.client_list():
+        if connection["name"] == "jqd:steward":
+            stage.client.client_kill_filter(_id=connection["id"])
+
+    def ticked() -> bool:
+        nonlocal last
+        with contextlib.suppress(redis.ConnectionError):  # a fault restarts the server just now
+            last = stage.client.get(key) or b""
+        return int(last.split()[0]) > 1
+
+    eventually(ticked, 30, what="the tick")
+
+
 WORKING = {"worker": None}
 _STEWARD_RECOVERS = frozenset({"fence", "recover"})
 _LEAVING = frozenset({"settle", "retire"})
@@ -197,6 +218,7 @@ _LIST = (
     Flow("hand back", _hand_back, {"steward": frozenset({"hand_back"}), "worker": frozenset({"settle"})}),
     Flow("reconcile", _reconcile, {"worker": CONNECTING | {"settle"}}),
     Flow("drain", _drain, {"worker": _LEAVING, "steward": frozenset({"leases", *_STEWARD_RECOVERS})}),
+    Flow("cron tick", _tick, {"steward": frozenset({"last_tick", "tick"})}),
     Flow("reload", _reload, {"worker": _LEAVING | {"join"}, "steward": _STEWARD_RECOVERS}),
 )
 FLOWS = {flow.name: flow for flow in _LIST}

@@ -35,6 +35,8 @@ CALM = 40.0  # seconds until everything must be well again, whatever happened
 LONG_LIFE = 1.15  # seconds after which the death of a role is answered at once
 # Written before the reply, as with everysec, but never put off while the disk is busy: what was answered survives a kill of the server.
 PERSISTENT = ("--appendonly", "yes", "--appendfsync", "no")
+TICK = "cron-tick"
+LEAP_DAYS = "0 0 29 2 *"  # seldom enough that no history sees it come by itself
 HANDLERS = Path(__file__).with_name("handlers.py")
 
 
@@ -69,6 +71,9 @@ class Stage:
             "redis": {"url": self.proxy.url, "socket_timeout": "500ms", "connect_timeout": "1s"},
             "pools": [{"name": "default", "processes": WORKERS, "queues": list(QUEUES), "claim_budget": "5ms"}],
             "queues": {"*": {"max_crashes": 50}},
+            "cron": {
+                "leap": {"schedule": LEAP_DAYS, "type": "fault:work", "payload": {"path": str(self._now), "name": TICK}}
+            },
             **self._config,
         }
         self.jqd = Jqd(self.folder, self.proxy.url, handlers=HANDLERS.read_text(), start=False, **config)
@@ -120,12 +125,19 @@ class Stage:
         self.blows, self.outages = [], []
         self.accepted, self.doubtful, self.ends = Counter(), Counter(), {}
         self._before = reading.ends(self.client, QUEUES)
+        self._now.unlink(missing_ok=True)
+        self._now.symlink_to(self.path)
         return f"p{self._tag}-"
 
     @property
     def path(self) -> Path:
         """Where the runs of this history are written."""
         return self.folder / f"runs-{self._tag}"
+
+    @property
+    def _now(self) -> Path:
+        """Always the present history's: for a payload that stands in the file."""
+        return self.folder / "runs-now"
 
     def expect(self, name: str, end: Final = "done", *, sure: bool = True, n: int = 1) -> None:
         """A job with this name is in (or, not `sure`, may be)."""

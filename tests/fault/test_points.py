@@ -26,6 +26,7 @@ QUICK = [
     ("hand back", ("cut",)),
     ("drain", ("kill-forkserver+self",)),
     ("reload", ("kill-worker",)),
+    ("cron tick", ("kill-self", "kill-late", "cut", "half-open", "restart-server", "OOM")),
 ]
 MISSED = 0.2  # of the points that both recordings came to: two runs are no proof that all runs do
 

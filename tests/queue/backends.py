@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from jobqueue.memory import MemoryQueue
-from jobqueue.port import ProducerPort, StewardPort, WorkerPort
+from jobqueue.port import CronPort, ProducerPort, StewardPort, WorkerPort
 from jobqueue.redis.keys import QueueKeys
 from jobqueue.redis.queue import RedisQueue, Transport
 from jobqueue.settings import QueueSettings
 from tests.support.transport import ClientTransport
 
 
-class Port(ProducerPort, WorkerPort, StewardPort, Protocol):
-    """The three ports in one, as both implementations have them."""
+class Port(ProducerPort, WorkerPort, StewardPort, CronPort, Protocol):
+    """The ports in one, as both implementations have them."""
 
 
 class Backend(Protocol):
@@ -44,6 +44,9 @@ class Backend(Protocol):
     def scheduled(self, queue: str) -> list[bytes]: ...
     def dead(self, queue: str) -> list[bytes]: ...
     def unique(self, queue: str, key: str) -> str | None: ...
+    def set_last_tick(self, queue: str, name: str, value: tuple[int, str] | None) -> None:
+        """As if it had been so; None: as if it had been forgotten."""
+
     def stats(self, queue: str) -> dict[str, int]: ...
     def registered(self, queue: str) -> set[str]: ...
     def alarms(self, queue: str) -> int: ...
@@ -101,6 +104,10 @@ class MemoryBackend:
 
     def stats(self, queue: str) -> dict[str, int]:
         return {name: n for name, n in self.port.state(queue).stats.items() if n}
+
+    def set_last_tick(self, queue: str, name: str, value: tuple[int, str] | None) -> None:
+        ticks = self.port.state(queue).ticks
+        ticks.pop(name, None) if value is None else ticks.update({name: value})
 
     def registered(self, queue: str) -> set[str]:
         return set(self.port.state(queue).workers)
@@ -186,6 +193,10 @@ class RedisBackend:
 
     def stats(self, queue: str) -> dict[str, int]:
         return {name.decode(): int(n) for name, n in self.client.hgetall(self.keys(queue).stats).items()}
+
+    def set_last_tick(self, queue: str, name: str, value: tuple[int, str] | None) -> None:
+        key = self.keys(queue).cron(name)
+        self.client.delete(key) if value is None else self.client.set(key, f"{value[0]} {value[1]}")
 
     def registered(self, queue: str) -> set[str]:
         return {name.decode() for name in self.client.hkeys(self.keys(queue).workers) if b":" not in name}

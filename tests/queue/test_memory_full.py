@@ -100,3 +100,15 @@ def test_a_full_queue_drains_and_takes_jobs_again(full: RedisBackend) -> None:
         claim = hand.settle(*map(done, claim.jobs), want=16)
     assert ran == waiting
     assert full.port.enqueue([NewJob("q", "a", b"a")]) == [Enqueued("a", False)]
+
+
+def test_a_tick_is_refused_and_nothing_is_done(full: RedisBackend) -> None:
+    """It is pushed when there is room again, so a steward may ask from when on it counts all the same."""
+    schedule = "* * * * * UTC"
+    last, _ = full.port.last_tick("q", "nightly", schedule)
+    eventually(lambda: full.port.now_ms() > last)
+    with pytest.raises(ServerRefused) as refused:
+        full.port.tick("nightly", schedule, last + 1, NewJob("q", "t", b"t" * 20_000, unique="t"))
+    assert refused.value.code == "OOM"
+    assert full.unique("q", "t") is None
+    assert full.port.last_tick("q", "nightly", schedule)[0] == last

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Struct, inspect
 
 from jobqueue import units
-from jobqueue.settings import Backoff
+from jobqueue.settings import Backoff, CronEntry
 from jobqueue.yamlfile import ConfigError, load_producer
 from supervisor import cpus
 from supervisor.settings import Http, Log, Pool, Settings, Shutdown, load
@@ -302,13 +302,27 @@ def test_the_example_names_every_key_with_its_default() -> None:
 
 
 def test_what_the_example_comments_out_is_the_default(tmp_path: Path) -> None:
-    text = (CONFIG / "jobqueue.yaml").read_text()
+    text = without_cron((CONFIG / "jobqueue.yaml").read_text())[0]
     kept = [line.replace("# ", "", 1) if _is_setting(line) else line for line in text.splitlines()]
     all_written = read(tmp_path, "\n".join(kept), JQD_TOKEN="")
     as_it_is = load(str(CONFIG / "jobqueue.yaml"), environ={}, options={})
     assert all_written == Settings(
         **{name: getattr(as_it_is, name) for name in Settings.__struct_fields__} | {"pidfile": "var/jqd.pid"}
     )
+
+
+def test_the_entry_that_the_example_comments_out_works(tmp_path: Path) -> None:
+    rest, entry = without_cron((CONFIG / "jobqueue.yaml").read_text())
+    lines = [line.replace("# ", "", 1) for line in entry.splitlines() if not line.startswith(" " * 20)]
+    written = read(tmp_path, "\n".join([rest, *lines]), JQD_TOKEN="").cron
+    assert written == {"nightly": CronEntry("0 3 * * *", "report:build", '{"days":1}', "default")}
+
+
+def without_cron(text: str) -> tuple[str, str]:
+    """The text without the example of a cron entry, which is not about defaults; and the example."""
+    before, cron, after = text.partition("# cron:")
+    entry, _, after = after.partition("\n\n")
+    return before + after, cron + entry
 
 
 def _is_setting(line: str) -> bool:

@@ -63,9 +63,11 @@ def refused(client: redis.Redis[Any]) -> list[str]:
 
 def test_the_documented_users_are_enough(jqd: NewJqd, guarded: Server) -> None:
     """Jobs of all kinds and ends, a killed worker, delays, unique keys, bulk, an exporter, a drain: and the server has refused nothing."""
+    guarded.client().set("jq:{default}:cron:each", "1 * * * * * * UTC")
     one = jqd(
         url=address(guarded, "jqd"),
         http={"listen": "127.0.0.1:0"},
+        cron={"each": {"schedule": "* * * * * *", "type": "note", "payload": {"name": "tick"}}},
         queues={"default": {"max_attempts": 2, "backoff": {"base": "20ms", "max": "20ms"}}},
     )
     client = guarded.client()
@@ -82,10 +84,12 @@ def test_the_documented_users_are_enough(jqd: NewJqd, guarded: Server) -> None:
     eventually(lambda: one.names("slept") == ["a"])
     eventually(lambda: "unique" in one.names("note") and client.zcard("jq:{default}:dead") == 2)
     eventually(lambda: nothing_waits(client))
+    eventually(lambda: "tick" in one.names("note"))
     for path in ("/metrics", "/stats", "/healthz"):
         assert get(one, path)
     control(one, "stats", "--json")
     control(one, "dead", "ls", "default", "--json", ok=False)
+    control(one, "cron", "ls", "--json")
     control(one, "pause", "default")
     control(one, "resume", "default")
     assert one.stop() == 0
