@@ -23,6 +23,7 @@ NOTHING_WRITTEN = {
     "redis.call('LTRIM', KEYS[1], 0, -1)": frozenset(
         {"settle", "reconcile", "fence", "recover", "hand_back", "promote", "return_next", "retire", "purge_begin"}
     ),
+    "redis.call('EXPIRE', KEYS[1], ARGV[3])": frozenset({"last_tick"}),  # as it does anyhow
     f"redis.call('HDEL', KEYS[1], '{ABSENT}')": frozenset({"join", "beat"}),
     f"redis.call('ZREM', KEYS[1], '{ABSENT}')": frozenset({"dead_retry", "promote_now"}),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobqueue.redis import scripts
 
 OWN_BEGINNING = frozenset(
-    {"cancel_pending", "cancelled", "dead_edit", "drop", "expire_dead", "last_tick", "leases", "purge_page"}
+    {"cancel_pending", "cancelled", "dead_edit", "drop", "expire_dead", "leases", "purge_page"}
 )  # read only, or begin with a write that frees memory
 
 
