@@ -13,13 +13,13 @@ import socket
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf
 from typing import Any, Final
 
-from supervisor import fleet, identity, metrics_dir, shutdown, spawn, terminal
+from supervisor import fleet, identity, metrics_dir, spawn, terminal
 from supervisor.channel import Channel, Message
 from supervisor.desired import Action, Desired, GiveUp, Policy, Rollback, Settled, Stop
 from supervisor.generation import Generation, Generations, resized
+from supervisor.leaving import EXIT_UNUSABLE, Leaving
 from supervisor.loop import Loop, Turn
 from supervisor.notify import Notifier
 from supervisor.pidfile import Pidfile, PidfileLocked
@@ -33,10 +33,7 @@ from supervisor.slot import Slot
 from supervisor.wanted import Facts, wanted_roles
 from supervisor.workers import Workers
 
-EXIT_DONE: Final = 0
 EXIT_BUG: Final = 70
-EXIT_JOBS_LEFT: Final = 75
-EXIT_UNUSABLE: Final = 78
 
 LOOK_BUSY: Final = 0.05  # seconds between looks at the rows while anything runs
 LOOK_IDLE: Final = 0.25
@@ -106,10 +103,7 @@ class Master:
         self.workers.lay_out(self.desired.pools)
         self.embedded = settings.redis.url.startswith("embedded:")
         self.server_seen = not self.embedded  # the embedded server was ready once
-        self.stage = Stage.RUNNING
-        self.exit_code = EXIT_DONE
-        self.left: int | None = None  # what the last sweep could not put back
-        self.sweep_until = inf
+        self.leaving = Leaving()
         self.next_look = self.next_weighing = self.wake_at = self.started = loop.now
         self.report = Report(notifier, log, config_path, self.workers, self.keeper, self.generations, loop.now)
         self.reload = Reload(self.generations, load, notifier, log, self._line)
@@ -118,17 +112,17 @@ class Master:
 
     def run(self) -> int:
         self.log.info("started", pid=os.getpid(), config=self.config_path, host=self.keeper.host)
-        while self.stage is not Stage.GONE:
+        while self.leaving.stage is not Stage.GONE:
             self.turn(self.loop.wait(self._until()))
-        self.log.info("stopped", code=self.exit_code, left=self.left or 0)
-        return self.exit_code
+        self.log.info("stopped", code=self.leaving.exit_code, left=self.leaving.left or 0)
+        return self.leaving.exit_code
 
     def _until(self) -> float:
         moments = [self.wake_at, self.next_look, self.report.wake_at()]
         if self.generations.candidate is not None:
             moments.append(self.generations.deadline)
-        if self.stage is Stage.SWEEP:
-            moments.append(self.sweep_until)
+        if self.leaving.stage is Stage.SWEEP:
+            moments.append(self.leaving.sweep_until)
         return min(moments)
 
     def turn(self, turn: Turn) -> None:
@@ -261,7 +255,7 @@ class Master:
             case "recovered":
                 self.workers.deaths.acknowledged(int(message.get("seq", 0)))
             case "swept":
-                self.left = int(message.get("left", -1))
+                self.leaving.left = int(message.get("left", -1))
             case "failed":
                 self._role_failed(role, message, now)
             case kind:
@@ -344,38 +338,19 @@ class Master:
 
     def _unusable(self, what: str, error: str, now: float) -> None:
         self.log.error("unusable", cause=what, error=error)
-        self.exit_code = EXIT_UNUSABLE
+        self.leaving.exit_code = EXIT_UNUSABLE
         self._stop(Stop.DRAIN, what, now)
 
     def _advance(self, now: float) -> None:
-        present = frozenset(role.name for role in self.keeper.roles if role.state is not RoleState.EMPTY)
-        stage = shutdown.advance(
-            self.stage,
-            shutdown.Facts(
-                stopping=self.desired.stop is not Stop.RUN,
-                workers_gone=fleet.idle(self.workers.slots.values()),
-                sweep_over=self._sweep_is_over(now),
-                present=present,
-            ),
+        # Nobody ever reached a queue: a server that refuses the steward refuses workers too.
+        never = not self._was_ready("steward") and (not self.workers.proven or self.leaving.exit_code == EXIT_UNUSABLE)
+        self.report.changed |= self.leaving.advance(
+            now,
+            stopping=self.desired.stop is not Stop.RUN,
+            workers_gone=fleet.idle(self.workers.slots.values()),
+            pointless=never,
+            present=frozenset(role.name for role in self.keeper.roles if role.state is not RoleState.EMPTY),
         )
-        if stage is self.stage:
-            return
-        if self.stage <= Stage.SWEEP < stage and self.left and self.exit_code == EXIT_DONE:
-            self.exit_code = EXIT_JOBS_LEFT
-        if stage is Stage.SWEEP:
-            self.sweep_until = now + shutdown.SWEEP_TIMEOUT
-        self.stage = stage
-        self.report.changed = True
-
-    def _sweep_is_over(self, now: float) -> bool:
-        if self.left is not None:
-            return True
-        if not self._was_ready("steward") and (not self.workers.proven or self.exit_code == EXIT_UNUSABLE):
-            return True  # nobody ever reached a queue: a server that refuses the steward refuses workers too
-        if now >= self.sweep_until:
-            self.left = -1
-            return True
-        return False
 
     # Reload.
 
@@ -405,7 +380,7 @@ class Master:
 
     def _role_facts(self, now: float) -> Facts:
         exporter_due = self.report.announced or now >= self.started + EXPORTER_PATIENCE
-        return Facts(self.stage, self.desired, self.embedded, exporter_due)
+        return Facts(self.leaving.stage, self.desired, self.embedded, exporter_due)
 
     def _line(self) -> str:
         return self.report.line(self.desired, reloading=self.reload.going, problem=self.reload.problem)
@@ -426,5 +401,5 @@ class Master:
                 if not role.send(death):
                     break
                 role.told = seq
-            if self.stage is Stage.SWEEP and not role.asked:
+            if self.leaving.stage is Stage.SWEEP and not role.asked:
                 role.asked = role.send({"kind": "last_sweep"})
