@@ -265,11 +265,11 @@ class Steward:
 
     def _answer_last_sweep(self, duties: Stewardship, now: float) -> None:
         """All workers are gone: put back whatever they left, and count what is still in a list of ours."""
-        self.master.sweep_asked = None
         for told in duties.sweep(now, self._row_of, master_gone=True):
             self._recover(duties, told)
         duties.return_next()
         self.master.tell({"kind": "swept", "left": self._left(duties)})
+        self.master.sweep_asked = None  # only now: a sweep that an error cut short is made again with the next connection
 
     def _left(self, duties: Stewardship) -> int:
         link, left = self.lines.link, 0

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fault.faults import FAULTS
+from tests.fault.faults import ERRORS, FAULTS
 from tests.fault.flows import FLOWS
 from tests.fault.points import Point, Result, attempt, search
+from tests.fault.proxy import FORWARD, Answer, Cut, Event, Rule, Verdict
 from tests.fault.stage import NoServer, Stage
 
 # A flow is cut into parts by faults, so that parts run beside each other.
@@ -45,6 +46,23 @@ def test_a_steward_whose_line_of_alarms_went_dead_notices_and_opens_another(stag
     result = attempt(stage, FLOWS["promote"], Point("steward", "BLPOP", 1, "after"), FAULTS["swallow"])
     assert result.reached
     assert result.verdict.sound, result
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("verdict", [Cut(), Answer(ERRORS["READONLY"])], ids=["cut", "refused"])
+def test_a_last_sweep_that_fails_is_made_again_and_the_drain_ends_well(stage: Stage, verdict: Verdict) -> None:
+    """It was taken for answered before it was made: the master then waited in vain, and told of jobs that might have stayed."""
+
+    def act(event: Event) -> Verdict:
+        if not stage.proxy.pids("worker"):
+            return verdict
+        stage.proxy.add(Rule(act, "steward", "leases", "before"))  # a sweep of every second
+        return FORWARD
+
+    rule = Rule(act, "steward", "leases", "before")
+    stage.proxy.arm(rule)
+    assert stage.jqd.stop() == 0
+    assert rule.fired.is_set()
 
 
 @pytest.fixture
