@@ -69,12 +69,20 @@ class Account:
         at-least-once allows and losing it would not.
         """
         lost = 0
-        if found.applied < self.applied:
+        if self.done and found.owe is not None and self.home not in found.lists:
+            found.owe(self.home, tuple(self.done), self.unanswered, self.applied)
+            self.done.clear()
+        apart = found.owe is not None
+        applied = found.trips.get(self.home, found.applied) if apart else found.applied
+        if applied < self.applied:
             lost = len(self.done)
             self.done.clear()
-        elif self.unanswered and found.applied >= self.unanswered:
+        elif self.unanswered and applied >= self.unanswered:
             self.done.clear()
         holding = [queue for queue, elements in found.lists.items() if elements]
+        if apart:
+            # Whatever another list holds comes from a claim nobody has seen: the next trip hands it back.
+            holding = [self.home] if self.home in holding else [] if self.done else holding[:1]
         if len(holding) > 1:
             raise Confused(f"jobs of {len(holding)} queues in the processing lists of one worker: {', '.join(holding)}")
         if holding and self.done and holding[0] != self.home:
@@ -84,7 +92,7 @@ class Account:
         if holding:
             self.home = holding[0]
             self.held.extend(found.lists[self.home][len(self.done) :])
-        self.applied = found.trips[self.home]
+        self.applied = found.trips.get(self.home, found.applied)
         return lost
 
     @property

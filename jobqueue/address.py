@@ -85,8 +85,8 @@ def parse(url: str) -> Address:
 def same_server(a: str, b: str) -> bool:
     """Whether two valid URLs lead to the same data, whatever their credentials, options and order of hosts."""
     one, other = parse(a), parse(b)
-    if one.scheme == other.scheme and one.scheme.endswith("+sentinel"):
-        # Sentinels come and go; one that both know vouches for the group.
+    if one.scheme == other.scheme and one.scheme.endswith(("+sentinel", "+cluster")):
+        # Sentinels and nodes come and go; one that both know vouches for the group.
         return (one.place, one.db) == (other.place, other.db) and bool(set(one.hosts) & set(other.hosts))
     return (one.scheme, frozenset(one.hosts), one.place, one.db) == (
         other.scheme,

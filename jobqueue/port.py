@@ -9,7 +9,7 @@ its own from the same sequence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -74,10 +74,13 @@ class Claim(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Reconciled:
     """`trips`: queue → the last trip that was carried out there. `lists`: queue → what the worker's processing list
-    holds, oldest first."""
+    holds, oldest first. Where each queue is on a server of its own (a Cluster), one that did not answer is in neither;
+    `owe(queue, done, unanswered trip or 0, last known trip)` leaves the finished jobs of such a queue to the port, which
+    settles them when it is back."""
 
     trips: Mapping[str, int]
     lists: Mapping[str, Sequence[bytes]]
+    owe: Callable[[str, Sequence[Settlement], int, int], None] | None = None
 
     @property
     def applied(self) -> int:

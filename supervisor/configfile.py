@@ -134,11 +134,6 @@ def _pidfile(document: Document) -> str | None:
 
 def _check_redis(document: Document, redis: RedisSettings) -> None:
     section = document.root.entries.get("redis")
-    if redis.url.partition("://")[0].endswith("+cluster"):
-        place = (section or document.root).entries.get("url", section or document.root)
-        document.fault(
-            place, "redis+cluster:// is for producers only so far; jqd needs one server or redis+sentinel://"
-        )
     if redis.maxmemory is not None and section is not None and not redis.url.startswith("embedded:"):
         where = section.entries.get("maxmemory", section)
         document.fault(where, "maxmemory is for the embedded server; set it in the configuration of your Redis")

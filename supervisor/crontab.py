@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from jobqueue.cron import Due, Schedule, due
 from jobqueue.cronjob import job_of, queue_of, schedule_of
-from jobqueue.errors import ServerRefused
+from jobqueue.errors import ServerRefused, Unavailable
 from jobqueue.handlers import TypePolicy
 from jobqueue.port import AHEAD_MS, CronPort, Ticked
 from jobqueue.settings import CronEntry, QueueSettings
@@ -39,6 +39,7 @@ class Watched:
     look_at: float = 0.0
     refused: bool = False
     warned: bool = False
+    aside_until: float = 0.0  # monotonic seconds
 
 
 @dataclass(slots=True)
@@ -53,6 +54,8 @@ class Crontab:
     on_late: Callable[[float], None]
     log: Any
     monotonic: Callable[[], float] = time.monotonic
+    apart: bool = False
+    """Each queue may be on a server of its own (a Cluster): one that does not answer keeps only its own entries waiting."""
     _watched: list[Watched] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,13 +68,24 @@ class Crontab:
 
     def tick_due(self, now: float) -> None:
         """Whatever has come due. Raises Unavailable, ServerRefused."""
-        server_ms = self.clock.server_ms(now)
         for one in self._watched:
-            set_back = one.last is not None and one.last > server_ms + AHEAD_MS
-            if one.last is None or set_back or now - one.asked > REMIND:
-                self._ask(one)
-            if server_ms >= one.look_at:
-                self._look(one)
+            if now < one.aside_until:
+                continue
+            try:
+                self._attend(one, now)
+            except (Unavailable, ServerRefused):
+                if not self.apart:
+                    raise
+                one.last, one.aside_until = None, now + AGAIN_MS / 1000
+                one.look_at = self.clock.server_ms(now) + AGAIN_MS
+
+    def _attend(self, one: Watched, now: float) -> None:
+        server_ms = self.clock.server_ms(now)
+        set_back = one.last is not None and one.last > server_ms + AHEAD_MS
+        if one.last is None or set_back or now - one.asked > REMIND:
+            self._ask(one)
+        if server_ms >= one.look_at:
+            self._look(one)
 
     def _ask(self, one: Watched) -> None:
         one.last, server_ms = self.port.last_tick(one.queue, one.name, str(one.schedule))

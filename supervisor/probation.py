@@ -10,7 +10,7 @@ from typing import Final
 
 from jobqueue.errors import Fenced, ServerRefused, TlsFailed, Unavailable, UnsafeServer
 from jobqueue.redis.queue import RedisQueue
-from jobqueue.redis.session import Link
+from jobqueue.redis.session import link
 from supervisor.settings import Settings
 
 HOPELESS: Final = frozenset({"WRONGPASS", "NOAUTH", "NOPERM"})
@@ -21,12 +21,12 @@ def refusal(settings: Settings, nobody: str, timeout: float) -> str | None:
     """Why Redis refuses these settings, for the log; None if it does not, or cannot be asked now: an outage is no fault of a
     file. `nobody`: the name of a worker there is none of. `timeout`: seconds for one reply."""
     try:
-        link = Link(settings.redis, settings.queues, "jqd:steward", timeout)
+        opened = link(settings.redis, settings.queues, "jqd:steward", timeout)
         try:
             for queue in dict.fromkeys(q for pool in settings.pools for q in pool.queues):
-                _try_verbs(link.queue, queue, nobody)
+                _try_verbs(opened.queue, queue, nobody)
         finally:
-            link.close()
+            opened.close()
     except (TlsFailed, UnsafeServer) as error:
         return str(error)
     except ServerRefused as error:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from jobqueue.errors import JobQueueError, ServerRefused, TlsFailed, UnsafeServer
-from jobqueue.redis.session import Link
-from jobqueue.redis.wire import PENDING
+from jobqueue.redis.alarms import Alarms
+from jobqueue.redis.session import Link, link
 from supervisor.probation import HOPELESS
 from supervisor.settings import Settings
 
+if TYPE_CHECKING:
+    from jobqueue.redis.cluster.session import ClusterLink
+
 TIMEOUT: Final = 2.0  # seconds, of one reply: the master replaces a steward that is silent for 5
-ALARM_BLOCK: Final = 1  # seconds a call stays parked on the alarms
-ALARM_PATIENCE: Final = 3.0  # how much later its answer may come before the connection counts as lost
 
 
 def hopeless(error: JobQueueError) -> bool:
@@ -27,57 +28,42 @@ def hopeless(error: JobQueueError) -> bool:
     return isinstance(error, UnsafeServer | TlsFailed) or (isinstance(error, ServerRefused) and error.code in HOPELESS)
 
 
-class Alarms:
-    """One parked call on the alarms of all queues: a token there says that something earlier than known is due."""
-
-    def __init__(self, link: Link) -> None:
-        self._link, self._wire, self._asked = link, link.dial(), 0.0
-
-    def fileno(self) -> int:
-        return self._wire.fileno()
-
-    def park(self, queues: Iterable[str]) -> None:
-        """Wait for a token in any of these, for a second."""
-        self._wire.send("BLPOP", *[self._link.queue.keys(q).alarm for q in queues], ALARM_BLOCK)
-        self._asked = time.monotonic()
-
-    def rung(self, queues: Iterable[str]) -> list[str] | None:
-        """The answer: which queue's alarm it was, if any. None: not there yet. Raises ServerRefused, Unavailable."""
-        reply = self._wire.poll()
-        if reply is PENDING:
-            return None
-        if isinstance(reply, ServerRefused):
-            if reply.code != "UNBLOCKED":
-                raise reply
-            return []
-        if reply is None:
-            return []
-        return [queue for queue in queues if self._link.queue.keys(queue).alarm.encode() == reply[0]]
-
-    def check(self, now: float) -> None:
-        """Raises Unavailable if the call has been parked for too long: else the steward would be deaf for ever."""
-        if now - self._asked > ALARM_BLOCK + ALARM_PATIENCE:
-            raise self._wire.lost("the parked call on the alarms was not answered in time")
-
-    def close(self) -> None:
-        self._wire.close()
-
-
 class Lines:
-    """`link` and `alarms` are there, or neither is. One log line when an outage begins and one when it ends."""
+    """`link` and `alarms` are there, or neither is. One log line when an outage begins and one when it ends; the same for a queue of a
+    Cluster that cannot be reached while others can."""
 
     def __init__(self, settings: Settings, log: Any) -> None:
         self._settings, self._log = settings, log
-        self.link: Link | None = None
+        self.link: Link | ClusterLink | None = None
         self.alarms: Alarms | None = None
         self.retry_at = self._delay = 0.0
         self._down = False
+        self._missed: set[str] = set()
 
-    def open(self) -> tuple[Link, Alarms]:
-        """Raises Unavailable, ServerRefused, UnsafeServer; then `drop` or `lost` must follow."""
-        self.link = Link(self._settings.redis, self._settings.queues, "jqd:steward", TIMEOUT)
-        self.alarms = Alarms(self.link)
-        return self.link, self.alarms
+    def open(self, on_lost: Callable[[str, JobQueueError], None]) -> tuple[Link | ClusterLink, Alarms]:
+        """Raises Unavailable, ServerRefused, UnsafeServer; then `drop` or `lost` must follow. `on_lost(queue, error)`: the alarm of a
+        queue that has a server of its own is not heard any more."""
+        made = self.link = link(self._settings.redis, self._settings.queues, "jqd:steward", TIMEOUT)
+        lost = on_lost if made.apart else None
+        self.alarms = Alarms(made.dial_for, lambda queue: made.queue.keys(queue).alarm, lost)
+        return made, self.alarms
+
+    def set_aside(self, queue: str, error: JobQueueError) -> None:
+        """The shard of one queue does not answer: the others go on."""
+        assert self.link is not None
+        moved = isinstance(error, ServerRefused) and error.code in ("MOVED", "ASK")  # found again by the next command
+        if self.link.set_aside(queue, error) and not moved:
+            self._missed.add(queue)
+            self._log.warning("a queue cannot be reached, the others go on", queue=queue, cause=str(error))
+
+    def reached(self, queues: Iterable[str]) -> set[str]:
+        """Those of them that can be looked after now."""
+        assert self.link is not None
+        found = {queue for queue in queues if self.link.reaches(queue)}
+        for queue in self._missed & found:
+            self._log.warning("a queue can be reached again", queue=queue)
+        self._missed -= found
+        return found
 
     def well(self) -> None:
         """The first things asked over the new connection were answered."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from jobqueue.errors import JobQueueError
 from jobqueue.handlers import TypePolicy
 from jobqueue.port import StewardPort
 from jobqueue.settings import QueueSettings
@@ -48,7 +50,9 @@ class Clock:
 @dataclass(slots=True)
 class Stewardship:
     """`queues`: all that are looked after, each with its settings. `host`, `nonce`: whose workers are ours. `row_of`:
-    a worker's row, if it has one. `on_recovered(queue, cause, n)`, `on_late(seconds)`: for the metrics."""
+    a worker's row, if it has one. `on_recovered(queue, cause, n)`, `on_late(seconds)`: for the metrics. `set_aside`:
+    given where each queue may be on a server of its own (a Cluster): told of one that cannot be looked after now, and
+    why; the others go on."""
 
     port: StewardPort
     queues: dict[str, QueueSettings]
@@ -58,18 +62,48 @@ class Stewardship:
     clock: Clock
     on_recovered: Callable[[str, str, int], None]
     on_late: Callable[[float], None]
+    set_aside: Callable[[str, JobQueueError], None] | None = None
     due: dict[str, int] = field(default_factory=dict)
     living: dict[str, list[str]] = field(default_factory=dict)
     _empty: dict[int, tuple[int, int]] = field(default_factory=dict)
     _handed_back: dict[int, tuple[int, int]] = field(default_factory=dict)
     _suspects: dict[str, float] = field(default_factory=dict)
+    _clocks: dict[str, Clock] = field(default_factory=dict)
+
+    @contextmanager
+    def _care(self, queue: str) -> Iterator[None]:
+        """Inside, trouble with this queue is nobody else's, where it has a server of its own."""
+        try:
+            yield
+        except JobQueueError as error:
+            if self.set_aside is None:
+                raise
+            self.drop(queue)
+            self.set_aside(queue, error)
+
+    def server_ms(self) -> int:
+        """Now, by a server's clock."""
+        clock = next(iter(self._clocks.values()), self.clock)
+        return int(clock.server_ms(time.monotonic()))
+
+    def drop(self, queue: str) -> None:
+        """Do not look after this queue any more; nothing of what was known of it holds."""
+        for known in (self.queues, self.due, self.living, self._clocks):
+            known.pop(queue, None)
+
+    def clock_of(self, queue: str) -> Clock:
+        """Of the server this queue is on."""
+        if self.set_aside is None:
+            return self.clock
+        return self._clocks.setdefault(queue, Clock(time.monotonic()))
 
     def recover(self, told: Told) -> int:
         """Put back what a dead worker held, its own queue first. Returns how many jobs that were."""
         first = told.row["queue"] if told.row else ""
         total = 0
         for queue in sorted(self.queues, key=lambda q: q != first):
-            total += self._recover_in(queue, told)
+            with self._care(queue):
+                total += self._recover_in(queue, told)
         self._suspects.pop(told.worker, None)
         return total
 
@@ -77,7 +111,7 @@ class Stewardship:
         total = 0
         while True:
             applied, elements = self.port.fence(told.worker, queue)
-            now_ms = int(self.clock.server_ms(time.monotonic()))
+            now_ms = int(self.clock_of(queue).server_ms(time.monotonic()))
             done = settlements(
                 told,
                 queue,
@@ -100,62 +134,75 @@ class Stewardship:
         expected = self.due.get(queue, 0)
         while True:
             moved, self.due[queue], server_ms = self.port.promote(queue)
-            self.clock.saw(server_ms, now)
+            self.clock_of(queue).saw(server_ms, now)
             if moved and expected:
                 self.on_late(max(0.0, (server_ms - expected) / 1000))
             expected = 0
             if not (self.due[queue] and self.due[queue] <= server_ms):
                 return
 
+    def promote_now(self, queue: str, now: float) -> None:
+        """On the word of the alarm."""
+        if queue in self.queues:
+            with self._care(queue):
+                self.promote(queue, now)
+
     def promote_due(self, now: float) -> None:
         """All queues whose next due time has come."""
-        server_ms = self.clock.server_ms(now)
         for queue, due in list(self.due.items()):
-            if due and due <= server_ms:
-                self.promote(queue, now)
+            if due and due <= self.clock_of(queue).server_ms(now):
+                with self._care(queue):
+                    self.promote(queue, now)
 
     def next_due(self, now: float) -> float:
         """Seconds until the next job is due; inf if none is."""
-        times = [due for due in self.due.values() if due]
-        return max(0.0, (min(times) - self.clock.server_ms(now)) / 1000) if times else float("inf")
+        waits = [(due - self.clock_of(queue).server_ms(now)) / 1000 for queue, due in self.due.items() if due]
+        return max(0.0, min(waits)) if waits else float("inf")
 
     def expire_dead(self) -> None:
         """Dead letters leave after their queue's `dead_ttl`."""
-        for queue, settings in self.queues.items():
-            while settings.dead_ttl is not None and self.port.expire_dead(queue, int(settings.dead_ttl * 1000)) >= 1000:
-                pass
+        for queue, settings in list(self.queues.items()):
+            ttl = settings.dead_ttl
+            with self._care(queue):
+                while ttl is not None and self.port.expire_dead(queue, int(ttl * 1000)) >= 1000:
+                    pass
 
     def beat(self) -> None:
         """Renew the leases of all workers of this host that a sweep has seen alive."""
-        for queue, workers in self.living.items():
+        for queue, workers in list(self.living.items()):
             if workers:
-                self.port.beat(queue, workers, int(LEASE * 1000))
+                with self._care(queue):
+                    self.port.beat(queue, workers, int(LEASE * 1000))
 
     def return_next(self) -> None:
         """Jobs whose woken worker died go back."""
-        for queue in self.queues:
-            self.port.return_next(queue)
+        for queue in list(self.queues):
+            with self._care(queue):
+                self.port.return_next(queue)
 
     def sweep(self, now: float, row_of: Callable[[str], Row | None], *, master_gone: bool) -> list[Told]:
         """Whose lists have no owner any more? Also: promote whatever is due, return what lingers in `next`, see who
         is alive."""
         orphans: dict[str, Told] = {}
-        for queue in self.queues:
-            leases, server_ms = self.port.leases(queue)
-            self.clock.saw(server_ms, now)
-            self.living[queue] = []
-            for worker, end in leases.items():
-                verdict = self._verdict(worker, end, server_ms, now, row_of, master_gone)
-                if verdict is None:
-                    self.living[queue].append(worker)
-                elif isinstance(verdict, Told):
-                    orphans[worker] = verdict
-            self.port.return_next(queue)
-            self.promote(queue, now)
+        for queue in list(self.queues):
+            with self._care(queue):
+                leases, server_ms = self.port.leases(queue)
+                clock = self.clock_of(queue)
+                clock.saw(server_ms, now)
+                self.living[queue] = []
+                for worker, end in leases.items():
+                    ended = end < server_ms and now - clock.trusted_since >= LEASE
+                    verdict = self._verdict(worker, ended, now, row_of, master_gone)
+                    if verdict is None:
+                        self.living[queue].append(worker)
+                    elif isinstance(verdict, Told):
+                        orphans[worker] = verdict
+                self.port.return_next(queue)
+                self.promote(queue, now)
         return list(orphans.values())
 
     def _verdict(
-        self, worker: str, end: int, server_ms: int, now: float, row_of: Callable[[str], Row | None], master_gone: bool
+        self, worker: str, ended: bool, now: float, row_of: Callable[[str], Row | None], master_gone: bool
     ) -> Told | Literal[False] | None:
         """None: alive, ours to beat for. False: not ours, or not yet to be judged. Told: an orphan."""
         try:
@@ -163,7 +210,6 @@ class Stewardship:
         except identity.BadWorkerName:
             name = None
         if name is None or name.host != self.host:
-            ended = end < server_ms and now - self.clock.trusted_since >= LEASE
             return Told(0, worker, "lost", "its lease has ended", None, now) if ended else False
         if identity.alive(name):
             return None
@@ -193,7 +239,8 @@ class Stewardship:
             if (row.birth, row.trip, row.number) != (glance.birth, glance.trip, glance.number):
                 continue
             self._handed_back[slot] = seen
-            self.port.hand_back(row.worker_id, row.queue, row.trip, row.started)
+            with self._care(row.queue):
+                self.port.hand_back(row.worker_id, row.queue, row.trip, row.started)
         return held
 
 

@@ -19,7 +19,6 @@ from jobqueue.redis.tls import Tls
 from jobqueue.settings import RedisSettings
 
 OLDEST = (6, 2)
-NO_CLUSTER = "redis+cluster:// is not supported by jqd yet (producers can use it): take one server or redis+sentinel://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +70,7 @@ def endpoint(settings: RedisSettings) -> Endpoint:
     user, password, options = credentials(settings.url)
     if found.scheme == "unix":
         return Endpoint(path=found.place, db=found.db, user=user, password=password, connect_timeout=timeout)
-    if found.scheme.endswith("+cluster"):
-        raise BadUrl(NO_CLUSTER)
-    # Of a Sentinel group this is how to greet its servers; which one is the master, the Sentinels say.
+    # Of a Sentinel group or a Cluster this is how to greet its servers; which one is meant, Sentinels or nodes say.
     host, port = found.hosts[0]
     tls = Tls.of(options) if found.scheme.startswith("rediss") else None
     return Endpoint(host, port, "", found.db, user, password, tls, timeout)

@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl, unquote
 import redis
 from redis import sentinel
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import (
     URL_QUERY_ARGUMENT_PARSERS,
     AbstractConnection,
@@ -38,7 +37,8 @@ _FIXED_OPTIONS = frozenset(
 
 
 def client(settings: RedisSettings) -> Any:
-    """A redis-py client (Redis or RedisCluster) for this process. Connects on its first command, but asks Sentinels and Clusters at once.
+    """A redis-py client for this process. Connects on its first command, but asks Sentinels at once. Not of a Cluster: its nodes are
+    reached by connections of our own (`jobqueue.redis.cluster`).
 
     `embedded:DIR` is the socket `DIR/redis.sock`. Raises ValueError for an address that cannot be read.
     """
@@ -51,10 +51,6 @@ def client(settings: RedisSettings) -> Any:
             return _unix(target.place, options)
         case "sentinel":
             return _sentinel(target, options)
-        case "cluster":
-            nodes = [ClusterNode(host, port) for host, port in target.hosts]  # type: ignore[no-untyped-call]
-            del options["db"]
-            return RedisCluster(startup_nodes=nodes, ssl=target.scheme.startswith("rediss"), **options)
     host, port = target.hosts[0]
     kind = _telling(SSLConnection if target.scheme == "rediss" else Connection)
     return redis.Redis(
@@ -63,7 +59,7 @@ def client(settings: RedisSettings) -> Any:
 
 
 def dialled(settings: RedisSettings) -> Any:
-    """The same; errors of Sentinels and Cluster nodes that do not answer say that nothing was sent."""
+    """The same; errors of Sentinels that do not answer say that nothing was sent."""
     try:
         return client(settings)
     except Exception as error:

@@ -62,8 +62,10 @@ class Inspector:
         first = [("TIME",), ("SMEMBERS", queues_key(self.prefix)), *self._questions(wanted)]
         clock, members, *answers = self.server.pipe(first)
         for refused in (clock, members):
-            if isinstance(refused, ServerRefused):
+            # CLUSTERDOWN: the registry is on a shard that is away; the other queues are told of all the same.
+            if isinstance(refused, ServerRefused) and refused.code != "CLUSTERDOWN":
                 raise refused
+        members = [] if isinstance(members, ServerRefused) else members
         if only is None and (new := self._learn(members)):
             answers += self.server.pipe(self._questions(new))
             wanted += new

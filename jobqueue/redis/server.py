@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import hiredis
 import redis
@@ -22,6 +22,9 @@ from jobqueue.redis import dial, scripts
 from jobqueue.redis.connect import parse_info
 from jobqueue.redis.tls import SILENT, explained, hinted
 from jobqueue.settings import RedisSettings
+
+if TYPE_CHECKING:
+    from jobqueue.redis.cluster.tools import Nodes
 
 Command: TypeAlias = Sequence[Any]
 _IDLE = 0.02  # seconds after which a connection is looked at before it is used
@@ -79,6 +82,15 @@ def _closed(connection: Any) -> bool:
         return True
 
 
+def _nodes(settings: RedisSettings) -> Nodes | None:
+    """Of a Cluster: our own connections to its nodes, with no redis-py in between. Imported only then."""
+    if not settings.url.partition("://")[0].endswith("+cluster"):
+        return None
+    from jobqueue.redis.cluster.tools import Nodes
+
+    return Nodes(settings)
+
+
 class _Line(threading.local):
     """One thread's own connection. A pool would be asked twice a command, which costs as much as the command."""
 
@@ -97,11 +109,16 @@ class Server:
         self._pid = 0
         self._line = _Line()
         self._version: tuple[Any, tuple[int, ...]] | None = None
-        self.epoch = 0
+        self._epoch = 0
+        self._nodes = _nodes(settings)
+
+    @property
+    def epoch(self) -> int:
         """Grows with every new connection: what was learnt from the server before may not hold any more."""
+        return self._epoch if self._nodes is None else self._nodes.epoch
 
     def client(self) -> Any:
-        """The redis-py client of this process. Raises Unavailable if no Sentinel or Cluster node answers."""
+        """The redis-py client of this process. Raises Unavailable if no Sentinel answers."""
         if self._pid != os.getpid():
             with self.errors():
                 # No lock: held by another thread while the parent forks, it would stay shut in the child. Two threads at once build two.
@@ -119,10 +136,10 @@ class Server:
 
     def call(self, *command: Any) -> Any:
         """One command and its reply as it came: bytes, ints, flat lists."""
+        if self._nodes is not None:
+            return self._nodes.call(*command)
         try:
             connection = self._connection()
-            if connection is None:
-                return self._client.execute_command(*command)
             connection.send_packed_command((hiredis.pack_command(command),), check_health=False)
             return connection.read_response()
         except (raised.RedisError, raised.RedisClusterException, OSError) as error:
@@ -132,16 +149,17 @@ class Server:
         """All in one round trip, on one connection. A refused command's place holds ServerRefused; only a lost connection raises."""
         if not commands:
             return []
+        if self._nodes is not None:
+            return self._nodes.pipe(commands)
         with self.errors():
             connection = self._connection()
-            if connection is None:
-                return [self._one(command) for command in commands]
             connection.send_packed_command(_packed(commands), check_health=False)
             return [self._reply(connection) for _ in commands]
 
     def together(self, commands: Sequence[Command]) -> list[Any]:
         """All of them or none, as one transaction, in one round trip. Raises ServerRefused for the first that is refused."""
-        answers = self.pipe([("MULTI",), *commands, ("EXEC",)])
+        whole = [("MULTI",), *commands, ("EXEC",)]
+        answers = self.pipe(whole) if self._nodes is None else self._nodes.together(commands)
         for answer in answers:
             if isinstance(answer, ServerRefused):
                 raise answer
@@ -161,25 +179,39 @@ class Server:
         return self.call("EVAL", script.source, len(keys), *keys, *args)
 
     def version(self) -> tuple[int, ...]:
-        """The server's version as Redis counts (Valkey tells the one it is compatible with), asked once a client."""
-        client = self.client()
+        """The server's version as Redis counts (Valkey tells the one it is compatible with), asked once; of a Cluster the oldest."""
+        client = self.client() if self._nodes is None else self._nodes.wire()
         if self._version is None or self._version[0] is not client:
-            try:
-                info = parse_info(self.call("INFO", "server"))
-            except ServerRefused as refused:
-                if refused.code != "NOPERM":
-                    raise
-                info = {}
-            self._version = client, scripts.parse_version(info.get("redis_version", "7.0"))
+            self._version = client, min(self._versions(), default=scripts.FLAGS_SINCE)
         return self._version[1]
+
+    def _versions(self) -> Iterator[tuple[int, ...]]:
+        for _, said in self.each("INFO", "server"):
+            if isinstance(said, ServerRefused) and said.code not in ("NOPERM", "CLUSTERDOWN"):
+                raise said
+            if not isinstance(said, JobQueueError):
+                yield scripts.parse_version(parse_info(said).get("redis_version", "7.0"))
+
+    def each(self, *command: Any) -> list[tuple[str, Any]]:
+        """One command to every server there is, masters of a Cluster: (where, its reply, or why there is none). Of one server alone only a
+        refusal is told like that. Raises Unavailable."""
+        if self._nodes is not None:
+            return self._nodes.each(*command)
+        return [(self.where, self._one(command))]
 
     def connect(self) -> None:
         """Open this thread's connection if it is not open. Raises Unavailable with `sent` False, ServerRefused."""
+        if self._nodes is not None:
+            self._nodes.wire()
+            return
         with self.errors():
             self._connection()
 
     def close(self) -> None:
         """Close this process's connections; the next command opens new ones."""
+        if self._nodes is not None:
+            self._nodes.close()
+            return
         client, owner, connection = self._client, self._pid, self._line.connection
         self._client, self._pid, self._line = None, 0, _Line()
         if client is not None and owner == os.getpid():
@@ -188,7 +220,7 @@ class Server:
             client.close()
 
     def _connection(self) -> Any:
-        """This thread's connection, connected and with nothing to read; None in a Cluster, where each key has its own."""
+        """This thread's connection, connected and with nothing to read."""
         client, line = self.client(), self._line
         now = time.monotonic()
         if line.client is not client:
@@ -200,7 +232,7 @@ class Server:
         line.used = now
         if line.connection is not None and not line.connection._sock:
             line.connection.connect()
-            self.epoch += 1
+            self._epoch += 1
         return line.connection
 
     def _one(self, command: Command) -> Any:

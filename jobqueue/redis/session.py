@@ -7,9 +7,10 @@ No reconnecting here: whoever uses a session makes a new one after an error, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jobqueue import address
+from jobqueue.errors import JobQueueError
 from jobqueue.redis.connect import Endpoint, Server, check_server, endpoint, sentinel_endpoint
 from jobqueue.redis.parking import Parking
 from jobqueue.redis.queue import RedisQueue
@@ -17,6 +18,7 @@ from jobqueue.redis.wire import Wire
 from jobqueue.settings import QueueSettings, RedisSettings
 
 if TYPE_CHECKING:
+    from jobqueue.redis.cluster.session import ClusterLink
     from jobqueue.redis.sentinel import Group
 
 WORKER_VERBS = ("join", "settle", "reconcile", "retire")
@@ -48,8 +50,36 @@ class Link:
         """One more connection of the same kind."""
         return Wire(self._endpoint, self.name, self._timeout)
 
+    def dial_for(self, queue: str) -> Wire:  # noqa: ARG002 - all queues are on this server
+        """The same, for a queue's sake."""
+        return self.dial()
+
+    apart: Final = False
+    """Whether each queue may be on a server of its own."""
+    news: Final = False
+    aside: Sequence[str] = ()
+
+    def reaches(self, queue: str) -> bool:  # noqa: ARG002
+        """Whether a queue can be looked after: all of them, or there is no link."""
+        return True
+
+    def set_aside(self, queue: str, error: JobQueueError) -> bool:  # noqa: ARG002
+        """There is nothing to go on with beside it."""
+        raise error
+
     def close(self) -> None:
         self.wire.close()
+
+
+def link(
+    settings: RedisSettings, queues: Mapping[str, QueueSettings], name: str, timeout: float | None = None
+) -> Link | ClusterLink:
+    """A Link, or what takes its place in a Cluster. Raises Unavailable, ServerRefused, UnsafeServer."""
+    if not address.parse(settings.url).scheme.endswith("+cluster"):
+        return Link(settings, queues, name, timeout)
+    from jobqueue.redis.cluster.session import ClusterLink
+
+    return ClusterLink(settings, queues, name, timeout)
 
 
 def _group(settings: RedisSettings) -> Group | None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import click
@@ -43,15 +43,13 @@ class Finding:
 @pass_target
 def doctor(target: Target, json_: bool) -> None:
     """Check Redis (version, persistence, eviction, round trip, clock, memory) and the queues. Exit code 1 if something is wrong."""
-    from jobqueue.redis.connect import parse_info
-
     server = target.inspector.server
     try:
-        info = parse_info(server.call("INFO"))
         found = target.inspector.snapshot()
+        nodes = server.each("INFO")
         findings = [
-            *_server(info, target.settings[0].allow_eviction),
-            *_memory(info),
+            *(finding for where, said in nodes for finding in _node(where, said, target, alone=len(nodes) == 1)),
+            *(_coverage(server) if len(nodes) > 1 else ()),
             *_trips(server),
             *_queues(found),
             *_letters(target.browser, found),
@@ -76,6 +74,31 @@ def _tell(findings: list[Finding], json_: bool) -> None:
         return
     for finding in findings:
         click.echo(f"{MARKS[finding.level]} {safe(finding.what)}" + (f"\n    {finding.cure}" if finding.cure else ""))
+
+
+def _node(where: str, said: Any, target: Target, *, alone: bool) -> Iterator[Finding]:
+    """One server; of several (the masters of a Cluster) each is named."""
+    from jobqueue.redis.connect import parse_info
+
+    if isinstance(said, Exception):
+        if alone:
+            raise said
+        yield Finding("fault", f"node {where}: {said}", "Its queues stand still, the others go on. Is it running?")
+        return
+    info = parse_info(said)
+    for finding in (*_server(info, target.settings[0].allow_eviction), *_memory(info)):
+        yield finding if alone else replace(finding, what=f"node {where}: {finding.what}")
+
+
+def _coverage(server: Any) -> Iterator[Finding]:
+    """Whether a shard without a master stops the others."""
+    for where, said in server.each("CONFIG", "GET", "cluster-require-full-coverage"):
+        if isinstance(said, list) and said[1:] == [b"yes"]:
+            yield Finding(
+                "warning",
+                f"node {where} stops serving all queues when one shard has no master",
+                "CONFIG SET cluster-require-full-coverage no, and in redis.conf",
+            )
 
 
 def _server(info: dict[str, str], allow_eviction: bool) -> Iterator[Finding]:
@@ -165,7 +188,9 @@ def _queues(found: Any) -> Iterator[Finding]:
             yield Finding(
                 "fault",
                 f"queue {name}: {q.broken}",
-                "Something else uses this key: change key_prefix or the queue's key.",
+                "Its shard of the Cluster does not answer."
+                if "CLUSTERDOWN" in q.broken
+                else "Something else uses this key: change key_prefix or the queue's key.",
             )
         if q.paused is not None:
             yield Finding("warning", f"queue {name} is paused {q.paused}".rstrip(), f"jqctl resume {name}")

@@ -101,9 +101,14 @@ def redis_faults(redis: RedisSettings) -> tuple[list[str], list[str]]:
         return list(_embedded_faults(redis)), []
     from jobqueue.redis import connect
     from jobqueue.redis.server import Server
+    from jobqueue.redis.session import link
 
     server = Server(redis)
     try:
+        if redis.url.partition("://")[0].endswith("+cluster"):
+            opened = link(redis, {}, "jqd:check")  # every node is looked at
+            opened.close()
+            return [], list(opened.server.warnings)
         return [], list(connect.check_server(server.call, redis).warnings)
     except JobQueueError as error:
         return [f"redis: {_told(error)}"], []

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from jobqueue.errors import JobQueueError, ServerRefused, Unavailable, UnsafeServer
+from jobqueue.redis.alarms import Alarms
 from jobqueue.redis.session import Link
 from jobqueue.redis.wire import wait_readable
 from supervisor import identity, lastwords, logs, probation, publicity, roles
@@ -25,10 +26,11 @@ from supervisor.outlive import end_overdue
 from supervisor.recovery import Told
 from supervisor.scoreboard import LayoutMismatch, Row, Scoreboard
 from supervisor.settings import Settings, decode, secrets
-from supervisor.stewardlink import TIMEOUT, Alarms, Lines, hopeless
+from supervisor.stewardlink import TIMEOUT, Lines, hopeless
 from supervisor.stewardship import Clock, Stewardship
 
 if TYPE_CHECKING:
+    from jobqueue.redis.cluster.session import ClusterLink
     from supervisor.crontab import Crontab
 
 BEAT: Final = 3.0
@@ -105,7 +107,7 @@ class Steward:
         if self.crontab is not None:
             moments.append(now + self.crontab.next_due(now))
         if self.lines.alarms is not None:
-            fds.append(self.lines.alarms.fileno())
+            fds += self.lines.alarms.filenos()
         until = min(moments)
         while not (heard := wait_readable(fds, max(0.0, min(until, self.at["look"]) - now))):
             now = time.monotonic()
@@ -120,7 +122,7 @@ class Steward:
 
     def _connect(self, now: float) -> None:
         try:
-            self._take_up(*self.lines.open(), now)
+            self._take_up(*self.lines.open(self._set_aside), now)
         except (Unavailable, ServerRefused, UnsafeServer) as error:
             if hopeless(error) and not self.ready and self.master.gone is None:
                 self.code, self.master.leaving = roles.fail(self.start.channel, str(error)), True
@@ -134,7 +136,7 @@ class Steward:
             self.ready = True
             self.master.tell({"kind": "ready"})
 
-    def _take_up(self, link: Link, alarms: Alarms, now: float) -> None:
+    def _take_up(self, link: Link | ClusterLink, alarms: Alarms, now: float) -> None:
         for warning in link.server.warnings:
             self.log.warning("redis: " + warning)
         self.clock = Clock(now)
@@ -147,32 +149,41 @@ class Steward:
             self.clock,
             self.metrics.recovered,
             self._late,
+            self.lines.set_aside if link.apart else None,
         )
         if self.settings.cron:
             self.crontab = self._crontab(link)
         publicity.make_known(link, self.settings)
         self._know_queues(link, self.duties)
-        alarms.park(self.duties.queues)
+        alarms.listen(self.duties.queues)
         self.at |= dict.fromkeys(("beat", "sweep", "look"), 0.0)
         self.at["queues"] = now
         self.lines.well()
 
-    def _crontab(self, link: Link) -> Crontab:
+    def _crontab(self, link: Link | ClusterLink) -> Crontab:
         from supervisor.crontab import Crontab  # who has no entries need not know how to count time
 
         link.queue.teach(("last_tick", "tick"))  # a tick has no time for a second trip
         entries, queues = self.settings.cron, self.settings.queues
-        return Crontab(link.queue, entries, queues, self.master.policies, self.clock, self._late, self.log)
+        clock = Clock(time.monotonic()) if link.apart else self.clock
+        return Crontab(link.queue, entries, queues, self.master.policies, clock, self._late, self.log, apart=link.apart)
 
     def _late(self, seconds: float) -> None:
         self.metrics.lateness([seconds])
 
-    def _know_queues(self, link: Link, duties: Stewardship) -> None:
-        found = publicity.all_queues(link, self.settings)
+    def _know_queues(self, link: Link | ClusterLink, duties: Stewardship) -> None:
+        found = publicity.all_queues(link, self.settings, duties.queues)
+        reached = self.lines.reached(found)
+        found = {queue: settings for queue, settings in found.items() if queue in reached}
         if set(found) != set(duties.queues):
             duties.queues.clear()
             duties.queues.update(found)
             self.at["sweep"] = 0.0
+
+    def _set_aside(self, queue: str, error: JobQueueError) -> None:
+        if self.duties is not None:
+            self.duties.drop(queue)
+        self.lines.set_aside(queue, error)
 
     def _lost(self, error: JobQueueError) -> None:
         self.duties = self.crontab = None
@@ -187,10 +198,9 @@ class Steward:
             link.look()
         for told in list(self.master.deaths.values()):
             self._recover(duties, told)
-        if alarms.fileno() in self.heard:
-            self._hear_alarm(duties, alarms, now)
-        else:
-            alarms.check(now)
+        for queue in alarms.heard(self.heard, now):
+            duties.promote_now(queue, now)
+        alarms.listen(duties.queues)
         duties.promote_due(now)
         if self.crontab is not None:
             self.crontab.tick_due(now)
@@ -205,12 +215,12 @@ class Steward:
         if now - self.at["beat"] >= BEAT:
             self.at["beat"] = now
             duties.beat()
-            at_ms = int(self.clock.server_ms(time.monotonic()))
+            at_ms = duties.server_ms()
             publicity.publish_host(link, self.settings, self.start, self._rows(), at_ms)
         if now - self.at["dead"] >= DEAD:
             self.at["dead"] = now
             duties.expire_dead()
-        if now - self.at["queues"] >= QUEUES:
+        if now - self.at["queues"] >= QUEUES or link.news:
             self.at["queues"] = now
             self._know_queues(link, duties)
         self.metrics.flush_if_due(now)
@@ -240,14 +250,6 @@ class Steward:
             return None
         return name.birth if (name.host, name.nonce) == (self.start.host, self.start.nonce) else None
 
-    def _hear_alarm(self, duties: Stewardship, alarms: Alarms, now: float) -> None:
-        rung = alarms.rung(duties.queues)
-        if rung is None:
-            return
-        for queue in rung:
-            duties.promote(queue, now)
-        alarms.park(duties.queues)
-
     def _sweep(self, duties: Stewardship, now: float) -> None:
         self.at["sweep"] = now
         self.slots = tuple(self.board.lived_in())
@@ -264,11 +266,16 @@ class Steward:
             yield self.board.read(slot)
 
     def _answer_last_sweep(self, duties: Stewardship, now: float) -> None:
-        """All workers are gone: put back whatever they left, and count what is still in a list of ours."""
+        """All workers are gone: put back whatever they left, and count what is still in a list of ours. Queues that cannot be reached are
+        given a moment."""
+        link, asked = self.lines.link, self.master.sweep_asked
+        assert link is not None and asked is not None
+        if link.aside and now - asked < TIMEOUT:
+            return
         for told in duties.sweep(now, self._row_of, master_gone=True):
             self._recover(duties, told)
         duties.return_next()
-        self.master.tell({"kind": "swept", "left": self._left(duties)})
+        self.master.tell({"kind": "swept", "left": -1 if link.aside else self._left(duties)})
         self.master.sweep_asked = None  # only now: a sweep that an error cut short is made again with the next connection
 
     def _left(self, duties: Stewardship) -> int:

@@ -19,13 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, Literal, NamedTuple
 
+from jobqueue import address
 from jobqueue.errors import DescriptorsUsedUp
 from jobqueue.job import Envelope
 from jobqueue.kinds import Kinds
 from jobqueue.outcome import JobAborted, JobTimeout
 from jobqueue.redis.session import WorkerSession
 from jobqueue.registry import Registry
-from jobqueue.surroundings import Surroundings
+from jobqueue.surroundings import Session, Surroundings
 from jobqueue.worker import Worker
 from supervisor import identity, lastwords, logs, roles
 from supervisor.channel import Channel
@@ -187,7 +188,12 @@ def run(spec: WorkerSpec, settings: Settings, registry: Registry, board: Scorebo
 
 def _connector(
     settings: Settings, name: str, pool: Pool, bell: Bell, beat: Callable[[], None]
-) -> Callable[[], WorkerSession]:
+) -> Callable[[], Session]:
+    if address.parse(settings.redis.url).scheme.endswith("+cluster"):
+        from jobqueue.redis.cluster.session import Connector
+
+        title = f"jqd:{name}"
+        return Connector(settings.redis, settings.queues, title, pool.queues, bell.fileno(), bell.quiet, beat)
     before = False
 
     def connect() -> WorkerSession:
@@ -206,7 +212,7 @@ def _teller(log: Any) -> Callable[[str, Mapping[str, Any]], None]:
         "redis_back": "Redis is back",
         "unknown_type": "no handler for this type here, the job is put off",
         "queue_broken": "a queue cannot be read",
-        "worker_confused": "the processing lists make no sense, leaving them to the steward",
+        "worker_confused": "worker leaves its processing lists to the steward",
     }
 
     def tell(event: str, fields: Mapping[str, Any]) -> None:
