@@ -14,6 +14,8 @@ from tests.support.servers import debian_binary, further_binaries
 from tests.support.waiting import eventually
 from tests.whole.conftest import NewJqd
 
+pytestmark = pytest.mark.timeout(120)  # several processes of a whole jqd start and end in each
+
 
 @pytest.mark.parametrize("name", ["debian", *(further_binaries() or ["further"])])
 def test_jobs_of_every_end_a_crash_a_reload_and_a_full_memory(name: str, jqd: NewJqd, new_server: NewServer) -> None:

@@ -18,6 +18,8 @@ from tests.support.servers import Server
 from tests.support.waiting import eventually
 from tests.whole.conftest import NewJqd
 
+pytestmark = pytest.mark.timeout(120)  # several processes of a whole jqd start and end in each
+
 RIGHTS = ("~*", "&*", "+@all")
 
 

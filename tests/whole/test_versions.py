@@ -23,6 +23,8 @@ from tests.support.servers import Server
 from tests.support.waiting import eventually
 from tests.whole.conftest import NewJqd
 
+pytestmark = pytest.mark.timeout(120)  # several processes of a whole jqd start and end in each
+
 
 def patch(path: Path, old: str, new: str) -> None:
     text = path.read_text()
