@@ -276,9 +276,8 @@ class Steward:
             self._recover(duties, told)
         duties.return_next()
         self.master.tell({"kind": "swept", "left": -1 if link.aside else self._left(duties)})
-        self.master.sweep_asked = (
-            None  # only now: a sweep that an error cut short is made again with the next connection
-        )
+        # Only now: a sweep that an error cut short is made again with the next connection.
+        self.master.sweep_asked = None
 
     def _left(self, duties: Stewardship) -> int:
         link, left = self.lines.link, 0
