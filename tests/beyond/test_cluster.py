@@ -20,6 +20,7 @@ from tests.support.jqd import job, leftovers, nothing_waits, push, stats
 from tests.support.servers import debian_binary, embedded_binary
 from tests.support.waiting import eventually
 from tests.whole.conftest import NewJqd
+from tests.whole.test_cron import TICKER, entry, ticks
 
 pytestmark = pytest.mark.timeout(180)
 NewCluster = Callable[..., Cluster]
@@ -277,3 +278,23 @@ def test_the_job_of_a_killed_worker_runs_again_at_once(jqd: NewJqd, new_cluster:
     assert [run[4] for run in one.runs("slept")] == ["1/1"] * 3, "each was charged with its crash"
     assert one.stop() == 0
     assert leftovers(client) == {}
+
+
+@pytest.mark.slow
+def test_cron_entries_tick_on_their_shards_and_one_that_is_down_holds_up_its_own_alone(
+    jqd: NewJqd, new_cluster: NewCluster
+) -> None:
+    cluster = new_cluster(replicas=0)
+    queues = spread(cluster)
+    cron = {queue: entry("* * * * * *", queue) | {"queue": queue} for queue in queues}
+    one = jqd(url=cluster.url, pools=pool(*queues), handlers=TICKER, cron=cron)
+    eventually(lambda: all(len(ticks(one, name=queue)) >= 2 for queue in queues), 40)
+    cluster.nodes[cluster.masters[1]].kill()
+    seen = {queue: len(ticks(one, name=queue)) for queue in queues}
+    for queue in (queues[0], queues[2]):
+        eventually(lambda queue=queue: len(ticks(one, name=queue)) >= seen[queue] + 3, 30)  # type: ignore[misc]
+    cluster.nodes[cluster.masters[1]].start()
+    eventually(lambda: len(ticks(one, name=queues[1])) >= seen[queues[1]] + 2, 30)
+    for queue in queues:
+        assert max(Counter(ticks(one, name=queue)).values()) == 1, "no tick ran twice"
+    assert one.stop() == 0
