@@ -8,6 +8,7 @@ worker starts no handler while one of them is unanswered (`settled`).
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,6 +19,7 @@ from jobqueue.redis.wire import PENDING, Wire, pack, wait_readable
 BLOCK = 1.0  # seconds a call stays parked on the server
 PATIENCE = 3.0  # how much later than BLOCK the answer may come before the connection counts as lost
 MOST = 16  # parked queues; further ones are looked at once a second
+SOON = 0.1  # seconds, about, until a trip looks at a queue that refused a parked call
 AGAIN = 0.001  # seconds between two attempts to end a parked call that UNBLOCK has overtaken
 
 
@@ -67,13 +69,13 @@ class Parking:
 
         Whatever is still parked afterwards is ended by the next trip: follow it with `settled`. Raises Unavailable.
         """
-        end = time.monotonic() + min(timeout, BLOCK if self._partial or self._refused else timeout)
+        end = time.monotonic() + min(timeout, BLOCK if self._partial else timeout)
         self._refused = False
         for queue in queues:
             if queue in self._keys:
                 self._place(queue).park(time.monotonic())
         woken = False
-        while not woken and not self._refused:
+        while not woken:
             now = time.monotonic()
             self._turned()
             self._check(now)
@@ -81,6 +83,8 @@ class Parking:
             ready = wait_readable([wakeup_fd, *waiting], max(0.0, min(end - now, BLOCK + PATIENCE)))
             woken = any([self._answered(waiting[fd], again=True) for fd in ready if fd in waiting])  # noqa: C419 - every one is read
             self.rang = wakeup_fd in ready
+            if self._refused:  # a trip looks in its place, but not at once and not with all others
+                end, self._refused = min(end, now + SOON * (0.5 + random.random())), False
             if self.rang or time.monotonic() >= end:
                 break
         self._end_parked()
