@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from jobqueue.memory import MemoryQueue
 from jobqueue.port import CronPort, ProducerPort, StewardPort, WorkerPort
 from jobqueue.redis.keys import QueueKeys
-from jobqueue.redis.queue import RedisQueue, Transport
+from jobqueue.redis.queue import RedisQueue
+from jobqueue.redis.verbs import Transport
 from jobqueue.settings import QueueSettings
 from tests.support.transport import ClientTransport
 

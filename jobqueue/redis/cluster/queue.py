@@ -18,7 +18,8 @@ from jobqueue.port import Claim, Reconciled, Settlement
 from jobqueue.redis import scripts
 from jobqueue.redis.cluster.standing import Standing
 from jobqueue.redis.cluster.wire import ClusterWire, Command
-from jobqueue.redis.queue import NONE, RedisQueue
+from jobqueue.redis.queue import RedisQueue
+from jobqueue.redis.workerverbs import NONE
 from jobqueue.settings import QueueSettings
 
 LOOKED = 3  # commands of one look at a queue
