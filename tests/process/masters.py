@@ -118,8 +118,11 @@ class RunningMaster:
         """The pid of a ready role that is none of these."""
         return eventually(lambda: self.role(name) not in (0, *other_than) and self.role(name), 15, what=name)
 
-    def wait(self, timeout: float = 15) -> int:
-        return self.process.wait(timeout)
+    def wait(self, timeout: float = 30) -> int:
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not gone after {timeout:g} s: {self.text()}") from None
 
     def text(self) -> str:
         return (self.folder / "log").read_text()
