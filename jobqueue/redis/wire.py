@@ -13,7 +13,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -22,7 +22,7 @@ from jobqueue.errors import DescriptorsUsedUp, ServerRefused, TlsFailed, Unavail
 from jobqueue.redis.connect import Endpoint
 from jobqueue.redis.tls import explained, hinted
 
-READ_SIZE: Final = 1 << 16
+READ_SIZE: Final = 1 << 14
 Argument = Any  # str, bytes, int or float
 
 
@@ -45,6 +45,8 @@ class Wire:
     def __init__(self, endpoint: Endpoint, name: str, timeout: float) -> None:
         self.endpoint, self.timeout = endpoint, timeout
         self._reader = hiredis.Reader(notEnoughData=PENDING)
+        self._feed: Callable[..., None] = self._reader.feed
+        self._room = bytearray(READ_SIZE)  # to receive into: a new one for each reply costs more than the reply
         self._deferred: list[bytes] = []
         self.answers: list[Any] = []  # of deferred commands, after the call that carried them
         self._sock: socket.socket | None = None
@@ -149,26 +151,26 @@ class Wire:
         if reply is not PENDING or self._sock is None:
             return reply
         try:
-            data = self._receive_now(self._sock)
+            size = self._receive_now(self._sock)
         except OSError as error:
             raise self.lost(error) from error
-        if data is None:
+        if size is None:
             return PENDING
-        if not data:
+        if not size:
             raise self.lost("the server closed the connection")
-        self._reader.feed(data)
+        self._feed(self._room, 0, size)
         return self._parse()
 
-    def _receive_now(self, sock: socket.socket) -> bytes | None:
-        """What has arrived; None if nothing has."""
+    def _receive_now(self, sock: socket.socket) -> int | None:
+        """How much has arrived, into our room; None if nothing has."""
         if self.endpoint.tls is None:
             try:
-                return sock.recv(READ_SIZE, socket.MSG_DONTWAIT)
+                return sock.recv_into(self._room, READ_SIZE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return None
         sock.settimeout(0)
         try:
-            return sock.recv(READ_SIZE)
+            return sock.recv_into(self._room)
         except OSError as error:
             if type(error).__name__ == "SSLWantReadError":  # named, so that only TLS users pay for importing ssl
                 return None
@@ -183,12 +185,12 @@ class Wire:
             if self._sock is None:
                 raise Unavailable(self.endpoint.shown, "the connection is closed", sent=False)
             try:
-                data = self._sock.recv(READ_SIZE)
+                size = self._sock.recv_into(self._room)
             except OSError as error:
                 raise self.lost(_late(error)) from error
-            if not data:
+            if not size:
                 raise self.lost("the server closed the connection")
-            self._reader.feed(data)
+            self._feed(self._room, 0, size)
         return reply
 
     def _parse(self) -> Any:
