@@ -14,7 +14,6 @@ from typing import Any
 from benchmarks.ground import Ground, fill, ground, median
 from tests.support.jqd import stats
 
-
 LOOK = 0.01  # seconds; more often would take from the two CPUs what is to be measured
 
 
