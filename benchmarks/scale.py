@@ -177,6 +177,14 @@ def scrape(url: str) -> float:
     return (time.perf_counter() - start) * 1000
 
 
+def answers(url: str) -> bool:
+    try:
+        scrape(url)
+    except OSError:
+        return False
+    return True
+
+
 def respawned(respawns: int) -> Rows:
     """4 slots killed again and again while they run jobs: the time of a scrape, the number of metric files."""
     port = free_port()
@@ -185,6 +193,7 @@ def respawned(respawns: int) -> Rows:
         client = place.client()
         fill(client, 10_000)
         eventually(lambda: stats(client).get("processed", 0) >= 10_000, 60)
+        eventually(lambda: answers(url), 30, what="the exporter")
         kill_rounds(client, one, 8)  # so that each slot has been in each state
         before, files = [scrape(url) for _ in range(20)], len(metric_files(one))
         killed = kill_rounds(client, one, respawns)

@@ -50,6 +50,9 @@ PATIENCE: Final = 120.0  # seconds until everything must be over after the last 
 AFTERMATH: Final = 4.0  # seconds a connection fault may keep a worker from settling
 
 
+EMPTY: Final = ("idle1", "idle2", "idle3", "idle4")
+
+
 class Soak:
     """One run. `arena` of the faults, too."""
 
@@ -115,7 +118,10 @@ class Soak:
             self.folder / f"host{number}",
             self.proxy.url,
             redis={"url": self.proxy.url, "socket_timeout": "1s", "connect_timeout": "1s"},
-            pools=[{"name": "default", "processes": 3, "queues": {"default": 2, "second": 1}}],
+            # The empty ones make trips that name only some of a worker's queues.
+            pools=[
+                {"name": "default", "processes": 3, "queues": {"default": 2, "second": 1, **dict.fromkeys(EMPTY, 1)}}
+            ],
             queues={"*": {"max_crashes": 1000, "max_attempts": 1000}},
             http={"listen": f"127.0.0.1:{port}"},
         )
