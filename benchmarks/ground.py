@@ -150,7 +150,7 @@ def machine() -> dict[str, Any]:
         "processor": models[0] if models else platform.machine(),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": sys.version.split()[0],
         "load_before": os.getloadavg()[0],
         "date": time.strftime("%Y-%m-%d"),

@@ -73,6 +73,9 @@ class Plenty:
     def settled(self) -> bool:
         return False
 
+    def owes(self) -> bool:
+        return False
+
     def close(self) -> None: ...
 
 

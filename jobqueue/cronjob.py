@@ -1,7 +1,7 @@
 """From a cron entry and its tick to the job that goes in. Pure but for the new id.
 
-Not when it ticks (`jobqueue.cron`). Called by the steward for a tick, by `jqctl cron run`, and by whoever reads a file, to
-see whether such a job could be at all.
+Not when it ticks (`jobqueue.cron`). Called by the steward for a tick, and by whoever reads a file, to see whether
+such a job could be at all.
 """
 
 from __future__ import annotations

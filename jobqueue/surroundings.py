@@ -24,6 +24,9 @@ class Session(Protocol):
     def settled(self) -> bool:
         """After the trip that follows a wait: True if one more trip must return what is in `next`."""
 
+    def owes(self) -> bool:
+        """Finished jobs could not be settled yet, though the trips went well: the server they belong to is away."""
+
     def close(self) -> None: ...
 
 
@@ -55,7 +58,6 @@ class Meter(Protocol):
     def waited(self, queue: str, seconds: Sequence[float]) -> None: ...
     def lost(self, queue: str, n: int) -> None: ...
     def flush(self) -> None: ...
-    def flush_if_due(self, now: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from jobqueue.surroundings import Session, Surroundings
 LEASE_MS = 12_000
 IDLE_LOOK = 30.0  # seconds between trips of a worker nobody wakes
 TURN_NS = 50_000_000  # between two looks at what jobs did to the process
+OWING = 0.1  # seconds between trips of a worker that would leave but still owes settlements
 POLL = 1.0  # the same while a queue is paused or cannot be waited on
 Reason = Literal["stopping", "recycle", "fenced"]
 
@@ -80,9 +81,12 @@ class Worker:
                 if waited and session.settled():
                     self._trip(session, self._order.all(), keep=len(self._account.held), want=0, return_next=True)
                 waited = woken = False
-                if leaving:
+                if leaving and session.owes():  # for as long as whoever stops us has patience
+                    self.around.turn()
+                    self.around.pause(OWING)
+                elif leaving:
                     return self._retire(session, leaving)
-                if self._account.held:
+                elif self._account.held:
                     self._batch(session)
                 elif found:
                     waited = True

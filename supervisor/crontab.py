@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from jobqueue.cron import Due, Schedule, due
 from jobqueue.cronjob import job_of, queue_of, schedule_of
-from jobqueue.errors import ServerRefused, Unavailable
+from jobqueue.errors import JobQueueError, ServerRefused, Unavailable, UnsafeServer
 from jobqueue.handlers import TypePolicy
 from jobqueue.port import AHEAD_MS, CronPort, Ticked
 from jobqueue.settings import CronEntry, QueueSettings
@@ -24,6 +24,7 @@ from supervisor.stewardship import Clock
 AGAIN_MS: Final = 1000  # after a tick was refused for want of room
 REMIND: Final = 3600.0  # seconds between two assurances that an entry is still known: else its last tick is forgotten
 NO_ROOM: Final = frozenset({"OOM", "WRONGTYPE"})
+OWN: Final = frozenset({"WRONGTYPE", "NOPERM", "ERR"})  # what a server says of one entry's keys, not of itself
 
 
 @dataclass(slots=True)
@@ -63,8 +64,9 @@ class Crontab:
 
     def next_due(self, now: float) -> float:
         """Seconds until there may be something to do; inf if there are no entries. `now`: monotonic seconds."""
-        at = min((one.look_at for one in self._watched), default=inf)
-        return max(0.0, (at - self.clock.server_ms(now)) / 1000)
+        server_ms = self.clock.server_ms(now)
+        waits = (max((one.look_at - server_ms) / 1000, one.aside_until - now) for one in self._watched)
+        return max(0.0, min(waits, default=inf))
 
     def tick_due(self, now: float) -> None:
         """Whatever has come due. Raises Unavailable, ServerRefused."""
@@ -73,11 +75,20 @@ class Crontab:
                 continue
             try:
                 self._attend(one, now)
-            except (Unavailable, ServerRefused):
-                if not self.apart:
+            except (Unavailable, ServerRefused, UnsafeServer) as error:
+                if not self._own_trouble(one, error):
                     raise
                 one.last, one.aside_until = None, now + AGAIN_MS / 1000
                 one.look_at = self.clock.server_ms(now) + AGAIN_MS
+
+    def _own_trouble(self, one: Watched, error: JobQueueError) -> bool:
+        """Whether this entry alone is to wait: its shard is away, or its key is not what it should be. All else is everybody's trouble."""
+        if isinstance(error, ServerRefused) and error.code in OWN:
+            if not one.refused:
+                one.refused = True
+                self.log.warning("cron entry cannot tick", entry=one.name, queue=one.queue, cause=str(error))
+            return True
+        return self.apart
 
     def _attend(self, one: Watched, now: float) -> None:
         server_ms = self.clock.server_ms(now)

@@ -39,7 +39,7 @@ _value_class: Any = None
 
 
 class WorkerMetrics(Recorder):
-    """What a worker counts. Call `flush_if_due(now)` after each batch and `flush()` at the end."""
+    """What a worker counts. Call `flush()` now and then, and at the end."""
 
     def __init__(self, slot: int, pool: str, directory: str | None = None) -> None:
         self.pool = pool

@@ -1,4 +1,4 @@
-"""What a reload's steward does before it is one: asks Redis whether the new settings let it and workers in. Changes nothing there.
+"""What a reload's steward does before it is one: asks Redis whether the new settings let it and workers in. Jobs are not touched.
 
 Not the steward's work, which begins when the master says so (`supervisor.roles.steward`, the only caller): until every part of
 the new generation has proved good, the old one keeps serving with what it has.
@@ -14,7 +14,22 @@ from jobqueue.redis.session import link
 from supervisor.settings import Settings
 
 HOPELESS: Final = frozenset({"WRONGPASS", "NOAUTH", "NOPERM"})
-"""Answers that stay the same however often one asks."""
+"""Answers that stay the same however often one asks, even of a server that is only starting."""
+PASSING: Final = frozenset(
+    {
+        "LOADING",
+        "BUSY",
+        "MASTERDOWN",
+        "READONLY",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "OOM",
+        "MISCONF",
+        "NOREPLICAS",
+        "UNKILLABLE",
+    }
+)
+"""Refusals that pass by themselves: of a server in trouble, not of these settings."""
 
 
 def refusal(settings: Settings, nobody: str, timeout: float) -> str | None:
@@ -30,7 +45,7 @@ def refusal(settings: Settings, nobody: str, timeout: float) -> str | None:
     except (TlsFailed, UnsafeServer) as error:
         return str(error)
     except ServerRefused as error:
-        return str(error) if error.code in HOPELESS else None
+        return None if error.code in PASSING else str(error)
     except Unavailable:
         return None
     return None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from jobqueue.errors import JobQueueError, ServerRefused, Unavailable
+from jobqueue.errors import JobQueueError, ServerRefused, Unavailable, UnsafeServer
 from jobqueue.redis.wire import PENDING, Wire
 
 BLOCK: Final = 1  # seconds a call stays parked
@@ -44,7 +44,7 @@ class Alarms:
                     wire = self._wires[first] = self._dial(first)
                 keys = {self._key_of(queue).encode(): queue for queue in group}
                 wire.send("BLPOP", *keys, BLOCK)
-            except (Unavailable, ServerRefused) as error:
+            except (Unavailable, ServerRefused, UnsafeServer) as error:
                 self._lost(first, error)
             else:
                 self._asked[first] = time.monotonic(), keys

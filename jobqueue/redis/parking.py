@@ -109,10 +109,12 @@ class Parking:
             return False
         parked.asked = None
         if isinstance(reply, ServerRefused):
-            if reply.code in ("UNBLOCKED", "OOM", "WRONGTYPE", "NOPERM"):
-                self._refused = reply.code != "UNBLOCKED"  # cannot park there: trips look instead
+            if reply.code in ("OOM", "WRONGTYPE", "NOPERM"):
+                self._refused = True  # cannot park there: trips look instead
                 return False
-            raise parked.wire.lost(reply)
+            if reply.code != "UNBLOCKED":
+                raise parked.wire.lost(reply)
+            reply = None
         if reply is None and again:
             parked.park(time.monotonic())
         return reply is not None

@@ -167,6 +167,9 @@ class WorkerSession:
     def settled(self) -> bool:
         return self._parking.settled()
 
+    def owes(self) -> bool:
+        return False
+
     def close(self) -> None:
         self._parking.close()
         self._link.close()

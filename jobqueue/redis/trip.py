@@ -1,8 +1,8 @@
 """The settle command of one worker for one home queue and one order, packed once but for its numbers.
 
 Packing keys and constants anew costs more than all else a worker does for a small trip. Only what most trips are, jobs that succeeded
-and plain claims, goes this way; others are packed from their arguments (`jobqueue.redis.queue`, the only caller). Numbers have a fixed
-width, so that their lengths are constants too. Pure.
+and plain claims, goes this way; others are packed from their arguments (`jobqueue.redis.workerverbs`,
+the only caller). Numbers have a fixed width, so that their lengths are constants too. Pure.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ command by itself.
 
 Not a client library: no pool, no retry, no reconnect. After any error the connection is closed and the outcome of
 what was sent is unknown; the caller builds a new one and reconciles. Used by workers and stewards (producers and
-tools use redis-py, see client_connection). A Wire belongs to the process and the thread that opened it.
+tools use redis-py). A Wire belongs to the process and the thread that opened it.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Wire:
                 raise
 
     def _patience(self, seconds: float) -> None:
-        """How long each piece of a command or reply may take. The kernel keeps the time: Python's own timeouts cost a poll() in front
-        of every send and every receive. TLS has to look between its records and keeps Python's."""
+        """How long each piece of a command or reply may take. The kernel keeps the time (anew after each signal): Python's own timeouts
+        cost a poll() in front of every send and every receive. TLS has to look between its records and keeps Python's."""
         assert self._sock is not None
         if self.endpoint.tls is not None:
             self._sock.settimeout(seconds)

@@ -79,7 +79,7 @@ class Steward:
             if self.duties is not None:
                 try:
                     self._work(self.duties, now)
-                except (Unavailable, ServerRefused) as error:
+                except (Unavailable, ServerRefused, UnsafeServer) as error:
                     self._lost(error)
             elif self.master.sweep_asked is not None and now - self.master.sweep_asked > TIMEOUT:
                 self.master.sweep_asked = None

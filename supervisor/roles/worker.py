@@ -78,7 +78,7 @@ class MetricsMeter:
     def __init__(self, metrics: WorkerMetrics) -> None:
         self._metrics = metrics
         self.waited, self.lost = metrics.wait, metrics.lost
-        self.flush, self.flush_if_due = metrics.flush, metrics.flush_if_due
+        self.flush = metrics.flush
 
     def ran(
         self, queue: str, type_: str, how: Literal["processed", "retried", "failed"], seconds: Sequence[float]

@@ -102,6 +102,9 @@ class Alone:
         self._worker[0].stopping = self.waits > 1
         return True
 
+    def owes(self) -> bool:
+        return False
+
     def settled(self) -> bool:
         return False
 

@@ -47,6 +47,9 @@ class Watched:
     def settled(self) -> bool:
         return False
 
+    def owes(self) -> bool:
+        return False
+
     def close(self) -> None: ...
 
 
@@ -72,7 +75,6 @@ class Meter:
     def waited(self, queue: str, seconds: Sequence[float]) -> None: ...
     def lost(self, queue: str, n: int) -> None: ...
     def flush(self) -> None: ...
-    def flush_if_due(self, now: float) -> None: ...
 
 
 @pytest.fixture
@@ -143,3 +145,14 @@ def test_the_first_job_of_a_trip_is_started_however_late(ran: list[str]) -> None
     assert worker.run() == "stopping"
     assert board.started == [b"0"]
     assert ran == ["0"]
+
+
+def test_a_worker_that_still_owes_settlements_does_not_leave(ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue's server is away: left now, what is finished would run again though nobody died."""
+    session, _, worker = make(ran)
+    answers = [True, True, False]
+    monkeypatch.setattr(session, "owes", lambda: answers.pop(0))
+    worker.stopping = True
+    assert worker.run() == "stopping"
+    assert answers == []
+    assert len(session.trips) == 3, "each of them a chance to settle"

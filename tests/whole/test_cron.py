@@ -140,3 +140,20 @@ def test_check_knows_the_types_of_entries(tmp_path: Path) -> None:
     assert one.process.wait(30) == 78
     assert "cron.a.type: none of the handlers is registered as 'nope'; did you mean 'note'?" in one.text()
     assert "cron.b" not in one.text()
+
+
+def test_an_entry_whose_key_is_spoilt_waits_alone(jqd: NewJqd, server: Server) -> None:
+    """It must not keep the steward from its duties towards living workers, nor other entries from their ticks."""
+    client = server.client()
+    client.rpush("jq:{default}:cron:spoilt", "x")
+    cron = {"spoilt": entry("* * * * * *", "spoilt"), "good": entry("* * * * * *", "good")}
+    one = jqd(handlers=TICKER, cron=cron)
+    steward = one.pid_of("steward")
+    eventually(lambda: len(ticks(one, name="good")) >= 3, 30)
+    assert not ticks(one, name="spoilt")
+    assert len(one.events("cron entry cannot tick")) == 1
+    assert "Redis is not available" not in one.text()
+    client.delete("jq:{default}:cron:spoilt")
+    eventually(lambda: ticks(one, name="spoilt"), 30)
+    assert one.pid_of("steward") == steward
+    assert one.stop() == 0

@@ -53,7 +53,10 @@ def under_load(jqd: NewJqd, server: Server, password: str) -> Jqd:
     return it
 
 
-@pytest.mark.parametrize("fault", ["wrong password", "no right to the keys"])
+FAULTS = {"wrong password": "WRONGPASS", "no right to the keys": "NOPERM", "a password nobody asks for": "ERR AUTH"}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_credentials_that_do_not_work_change_nothing(jqd: NewJqd, server: Server, fault: str) -> None:
     """Under load, with a job that runs all the while: the same processes go on, one line says why, and it is counted."""
     client = user(server, ">right-one", *RIGHTS)
@@ -63,13 +66,17 @@ def test_credentials_that_do_not_work_change_nothing(jqd: NewJqd, server: Server
     eventually(lambda: "long" in it.names("sleep"))
     before = {name: sorted(it.pids(name)) for name in ("worker", "steward", "forkserver", "exporter")}
     good = it.url
-    it.url = url(server, "wr0ng") if fault == "wrong password" else good.replace("jobs:", "poor:")
+    it.url = {
+        "wrong password": url(server, "wr0ng"),
+        "no right to the keys": good.replace("jobs:", "poor:"),
+        "a password nobody asks for": f"unix://:needless@{server.socket_path}",
+    }[fault]
     it.configure(http=it.config["http"])
     it.send(signal.SIGHUP)
     [end] = eventually(lambda: it.events("reload failed"), 20)
-    assert ("WRONGPASS" if fault == "wrong password" else "NOPERM") in end["error"]
+    assert FAULTS[fault] in end["error"]
     eventually(lambda: {name: sorted(it.pids(name)) for name in before} == before)
-    assert len([line for line in it.text().splitlines() if "WRONGPASS" in line or "NOPERM" in line]) == 1
+    assert len([line for line in it.text().splitlines() if FAULTS[fault] in line]) == 1
     eventually(lambda: reload_counts(it).get("failed") == "1.0")
     eventually(lambda: len(it.runs("slept")) == 151, 30)
     assert it.names("sleep").count("long") == 1

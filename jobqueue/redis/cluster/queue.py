@@ -154,9 +154,9 @@ class ClusterQueue(RedisQueue):
             visit.home(home, done, keep, claim=bool(want) and not ahead)
         if want and not visit.length:
             for queue in ahead or ([] if visit.jobs else visit.promising([q for q in order[place:] if q != home])):
-                if visit.jobs:
+                # A claim whose reply is lost may have jobs in its list: nothing else is begun before it is asked for them.
+                if visit.jobs or not visit.claim(queue):
                     break
-                visit.claim(queue)
         if return_next:
             self._return_next([q for q in order if q not in visit.seen])
         visit.lost += lost
@@ -247,14 +247,15 @@ class _Visit:
         want = self._want if claim else 0
         self._take(queue, self._port.one(self._worker, self._trip, queue, done, keep, want, self._return_next))
 
-    def claim(self, queue: str) -> None:
-        """At another queue than home: if it does not answer, only it is away. Raises Fenced."""
+    def claim(self, queue: str) -> bool:
+        """At another queue than home: if it does not answer, only it is away. False: it may have claimed, nobody knows. Raises Fenced."""
         try:
             claim = self._port.one(self._worker, self._trip, queue, (), 0, self._want, self._return_next)
-        except (Unavailable, ServerRefused, Stale):
+        except (Unavailable, ServerRefused, Stale) as error:
             self._port.standing.lose(queue, time.monotonic())
-        else:
-            self._take(queue, claim._replace(length=0))
+            return not (isinstance(error, Unavailable) and error.sent)
+        self._take(queue, claim._replace(length=0))
+        return True
 
     def _take(self, queue: str, claim: Claim) -> None:
         self.seen.add(queue)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from jobqueue import address
-from jobqueue.errors import JobQueueError, ServerRefused, Unavailable
+from jobqueue.errors import JobQueueError, ServerRefused, Unavailable, UnsafeServer
 from jobqueue.redis.cluster.chart import Chart
 from jobqueue.redis.cluster.parking import ClusterParking
 from jobqueue.redis.cluster.queue import ClusterQueue
@@ -74,7 +74,7 @@ class ClusterLink:
         """A node that does not answer now is met again by the first command for it."""
         try:
             connect()
-        except (Unavailable, ServerRefused) as error:
+        except (Unavailable, ServerRefused, UnsafeServer) as error:
             return error
         return None
 
@@ -142,7 +142,7 @@ class ClusterSession:
         drain_wakeup: Callable[[], None],
         turned: Callable[[], None],
     ) -> None:
-        self._link, self._wakeup_fd, self._drain = link, wakeup_fd, drain_wakeup
+        self._link, self._wakeup_fd, self._drain, self._standing = link, wakeup_fd, drain_wakeup, standing
         self.port = link.queue
         self.warnings = link.server.warnings
         keys = {queue: link.queue.keys(queue) for queue in served}
@@ -157,6 +157,9 @@ class ClusterSession:
 
     def settled(self) -> bool:
         return self._parking.settled()
+
+    def owes(self) -> bool:
+        return bool(self._standing.debts)
 
     def close(self) -> None:
         self._parking.close()
