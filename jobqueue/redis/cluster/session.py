@@ -61,7 +61,9 @@ class ClusterLink:
         try:
             self.wire.load()
             for place in self.wire.masters():
-                self._try(lambda place=place: self.wire.line(place))  # type: ignore[misc]
+                error = self._try(lambda place=place: self.wire.line(place))  # type: ignore[misc]
+                if isinstance(error, UnsafeServer):  # one that becomes master later is its own shard's trouble
+                    raise error
         except BaseException:
             self.wire.close()
             raise
