@@ -141,7 +141,9 @@ class RunningMaster:
 
 
 def _own_session(terminal: int | None) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if these tests run under nohup, which means something to a master
+    signal.signal(
+        signal.SIGHUP, signal.SIG_DFL
+    )  # ignored if these tests run under nohup, which means something to a master
     os.setsid()
     if terminal is not None:
         fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
