@@ -18,10 +18,11 @@ import redis
 from jobqueue import JobQueue
 from jobqueue.errors import JobQueueError, OutcomeUnknown, ServerRefused, Unavailable
 from tests.fault.proxy import Cut, Rule
-from tests.fault.stage import LEAP_DAYS, TICK, WORKERS, Stage
+from tests.fault.stage import LEAP_DAYS, QUEUES, TICK, WORKERS, Stage
 from tests.support.waiting import eventually
 
 MOST = 3  # occurrences of one verb of one role, at one side, that are tried
+LEAVERS = 2.0  # seconds within which a steward is done with the workers of an old generation
 HAND_BACKS = 8.0  # seconds within which a steward should have found that many reasons to hand back
 Start = Callable[[Stage, str], None]
 CONNECTING = frozenset(
@@ -160,6 +161,7 @@ def _drain(stage: Stage, tag: str) -> None:
 
 
 def _reload(stage: Stage, tag: str) -> None:
+    """Over when a steward is done with those who left, too, which is some milliseconds later; or the fault has struck."""
     names = [f"{tag}reload{i}" for i in range(4)]
     stage.push(*names, ms=80)
     eventually(lambda: begun(stage, names) >= 1 or gone(stage), 10, what="a job that runs")
@@ -167,6 +169,11 @@ def _reload(stage: Stage, tag: str) -> None:
     if not gone(stage):
         stage.jqd.send(signal.SIGHUP)
         eventually(lambda: len(ended(stage)) > known or gone(stage), 30, what="the reload's end")
+        enough, deadline = WORKERS * len(QUEUES), time.monotonic() + LEAVERS
+        while stage.proxy.armed() is not False and time.monotonic() < deadline:
+            if gone(stage) or stage.proxy.seen("steward", "recover", "after") >= enough:
+                return
+            time.sleep(0.002)
 
 
 def gone(stage: Stage) -> bool:
