@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from jobqueue.errors import Fenced, ServerRefused, Stale
@@ -10,8 +11,8 @@ from jobqueue.outcome import Bury
 from jobqueue.port import PLAIN, Claim, Reconciled, Settlement
 from jobqueue.redis import scripts
 from jobqueue.redis.trip import TripCommand
-from jobqueue.redis.verbs import Transport, Verbs, operation, raise_first
-from jobqueue.settings import QueueSettings, settings_of
+from jobqueue.redis.verbs import Verbs, operation, raise_first
+from jobqueue.settings import settings_of
 
 MOST_ORDERS = 1000  # weighted queues come in many orders
 NONE: frozenset[str] = frozenset()
@@ -20,16 +21,13 @@ NONE: frozenset[str] = frozenset()
 class WorkerVerbs(Verbs):
     """Over a Wire, which takes packed commands, or anything else that carries commands."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        prefix: str = "jq",
-        settings: Mapping[str, QueueSettings] | None = None,
-        version: tuple[int, ...] = scripts.FLAGS_SINCE,
-    ) -> None:
-        super().__init__(transport, prefix, settings, version)
-        self._trips: dict[tuple[str, str, tuple[str, ...]], TripCommand] = {}
-        self._exchange: Callable[[bytes], Any] | None = getattr(transport, "exchange", None)
+    @cached_property
+    def _exchange(self) -> Callable[[bytes], Any] | None:
+        return getattr(self.transport, "exchange", None)
+
+    @cached_property
+    def _trips(self) -> dict[tuple[str, str, tuple[str, ...]], TripCommand]:
+        return {}
 
     def join(self, worker: str, queues: Sequence[str], lease_ms: int) -> None:
         """See WorkerPort."""

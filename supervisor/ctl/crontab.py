@@ -8,8 +8,8 @@ from typing import Any
 import click
 import msgspec
 
-from jobqueue.cronjob import queue_of, schedule_of
-from jobqueue.settings import CronEntry, settings_of
+from jobqueue.cronjob import headers_of, queue_of, schedule_of
+from jobqueue.settings import CronEntry
 from supervisor.ctl.output import ago, as_json, as_json_list, moment, safe, say, table
 from supervisor.ctl.target import Target, pass_target, targeted
 
@@ -56,16 +56,14 @@ def run(target: Target, name: str, json_: bool) -> None:
             f"there is no entry {safe(name)!r} in {target.path}; there are: {', '.join(entries)}"
         )
     entry = entries[name]
-    queue = queue_of(entry, target.settings[1])
-    headers = {"cron": name, "tick": schedule_of(entry).local(target.inspector.ticks([])[0]).isoformat()}
-    raw = settings_of(target.settings[1], queue).codec == "raw"
+    queues = target.settings[1]
     job = target.queue.enqueue(
         entry.type,
         msgspec.json.decode(entry.payload),
-        queue=queue,
+        queue=queue_of(entry, queues),
         unique=entry.unique,
         max_attempts=entry.max_attempts,
-        headers=None if raw else headers,
+        headers=headers_of(name, entry, queues, target.inspector.ticks([])[0]),
     )
     if json_:
         as_json({"id": job.id, "duplicate": job.duplicate})
