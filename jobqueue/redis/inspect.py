@@ -164,7 +164,7 @@ class Inspector:
             held[queue][worker] = length if isinstance(length, int) else 0
         states = {name: replace(state, held=held[name]) for name, state in states.items()}
         reports = _read([a for a in answers[len(lists) :] if isinstance(a, bytes)])
-        running = _reported(reports)
+        running = _reported(reports, now_ms)
         workers = [_worker(names[worker], states, now_ms, running.get(worker)) for worker in sorted(names)]
         return Snapshot(now_ms, states, workers, _hosts(reports))
 
@@ -203,10 +203,18 @@ def _read(reports: Sequence[bytes]) -> list[Mapping[str, Any]]:
     return found
 
 
-def _reported(reports: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """worker id → what its host says it does."""
-    workers = [worker for report in reports for worker in report.get("workers", [])]
-    return {w["worker"]: w for w in workers if isinstance(w, dict) and isinstance(w.get("worker"), str)}
+def _reported(reports: Sequence[Mapping[str, Any]], now_ms: int) -> dict[str, Mapping[str, Any]]:
+    """worker id → what its host says it does. Hosts report every few seconds: a job has run for so much longer since."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for report in reports:
+        at = report.get("at_ms")
+        since = max(0, now_ms - at) / 1000 if isinstance(at, int) else 0.0
+        for worker in report.get("workers", []):
+            if isinstance(worker, dict) and isinstance(worker.get("worker"), str):
+                ran = worker.get("running_seconds")
+                grown = {"running_seconds": ran + since} if isinstance(ran, int | float) else {}
+                found[worker["worker"]] = {**worker, **grown}
+    return found
 
 
 def _hosts(reports: Sequence[Mapping[str, Any]]) -> list[HostState]:

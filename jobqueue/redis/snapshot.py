@@ -43,7 +43,7 @@ class WorkerState:
 
     @property
     def running(self) -> Mapping[str, Any] | None:
-        """The job it ran when its host last reported: `type`, `job_id`, `running_seconds`; None if it was idle, or nobody knows."""
+        """The job it ran when its host last reported: `type`, `job_id`, `running_seconds` until now; None: idle, or nobody knows."""
         if self.report is None or not isinstance(self.report.get("running_seconds"), int | float):
             return None
         return {name: self.report.get(name) for name in ("type", "job_id", "running_seconds")}

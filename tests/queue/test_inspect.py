@@ -101,6 +101,22 @@ def test_a_hosts_report_says_what_its_workers_run(
         assert inspector.workers()[0].running == expected
 
 
+def test_a_running_job_grows_older_between_two_reports_of_its_host(
+    queue: JobQueue, inspector: Inspector, embedded_server: Server
+) -> None:
+    queue.enqueue("t")
+    client = embedded_server.client()
+    worker(inspector).join(WORKER, ["default"], 12_000)
+    seconds, micros = client.time()
+    now = seconds * 1000 + micros // 1000
+    for at, expected in ((now - 3000, 5.5), (now + 60_000, 2.5)):
+        report = {"at_ms": at, "workers": [{"worker": WORKER, "type": "t", "job_id": "x", "running_seconds": 2.5}]}
+        client.set("jq:host:0123abcd.a1b2c3", json.dumps(report))
+        running = inspector.workers()[0].running
+        assert running is not None
+        assert expected <= running["running_seconds"] < expected + 20
+
+
 def test_latency_is_the_age_of_the_next_job(queue: JobQueue, inspector: Inspector, embedded_server: Server) -> None:
     client = embedded_server.client()
     now = int(client.time()[0]) * 1000
