@@ -37,9 +37,10 @@ def noop(): pass
 def do_note(name: str): note("note", name)
 
 @handler("sleep")
-def sleep(name: str, seconds: float, job: Job):
+def sleep(name: str, seconds: float, job: Job, killed: bool = False):
+    """`killed`: it is to be killed, so it stays until it is, and only its next run ends."""
     note("sleep", name, f"{job.attempt}/{job.crashes}")
-    end = time.monotonic() + seconds
+    end = time.monotonic() + (60 if killed and not job.crashes else seconds)
     while time.monotonic() < end: time.sleep(min(0.005, seconds))
     note("slept", name, f"{job.attempt}/{job.crashes}")
 

@@ -23,7 +23,7 @@ def running(one: Jqd, name: str) -> int:
 
 def test_a_killed_workers_job_runs_again_with_no_attempt_used_up(jqd: NewJqd, server: Server) -> None:
     one, client = jqd(), server.client()
-    push(client, job("sleep", {"name": "a", "seconds": 0.3}))
+    push(client, job("sleep", {"name": "a", "seconds": 0.1, "killed": True}))
     os.kill(running(one, "a"), signal.SIGKILL)
     eventually(lambda: one.runs("slept"))
     assert [run[4] for run in one.runs("sleep")] == ["1/0", "1/1"]
@@ -34,7 +34,7 @@ def test_a_killed_workers_job_runs_again_with_no_attempt_used_up(jqd: NewJqd, se
 
 def test_worker_and_steward_killed_together(jqd: NewJqd, server: Server) -> None:
     one, client = jqd(), server.client()
-    push(client, job("sleep", {"name": "a", "seconds": 0.3}))
+    push(client, job("sleep", {"name": "a", "seconds": 0.1, "killed": True}))
     pid = running(one, "a")
     os.kill(one.pid_of("steward"), signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
@@ -110,8 +110,8 @@ def test_everything_killed_in_the_middle_of_jobs_all_of_them_run_again_after_the
     one, client = jqd(), server.client()
     push(
         client,
-        job("sleep", {"name": "a", "seconds": 0.5}),
-        job("sleep", {"name": "b", "seconds": 0.5}),
+        job("sleep", {"name": "a", "seconds": 0.1, "killed": True}),
+        job("sleep", {"name": "b", "seconds": 0.1, "killed": True}),
         *(job("note", {"name": str(i)}) for i in range(50)),
     )
     running(one, "a")

@@ -186,7 +186,7 @@ def test_a_frozen_steward_and_a_frozen_exporter_are_replaced(jqd: NewJqd, server
     before = {role: one.pid_of(role) for role in ("steward", "exporter")}
     for pid in before.values():
         os.kill(pid, signal.SIGSTOP)
-    push(client, job("sleep", {"name": "a", "seconds": 0.2}))
+    push(client, job("sleep", {"name": "a", "seconds": 0.1, "killed": True}))
     worker = int(eventually(lambda: one.runs("sleep"))[0][2])
     os.kill(worker, signal.SIGKILL)
     for role, pid in before.items():

@@ -57,7 +57,11 @@ def test_one_worker_runs_a_thousand_jobs_in_the_order_they_came_through_wakeups_
 def test_order_survives_the_kill_of_the_worker(jqd: NewJqd, server: Server) -> None:
     one, client = jqd(pools=one_worker("default")), server.client()
     push(client, *(job("note", {"name": f"warm{i}"}) for i in range(40)))  # the type becomes known as short
-    push(client, job("sleep", {"name": "first", "seconds": 0.3}), *(job("note", {"name": str(i)}) for i in range(100)))
+    push(
+        client,
+        job("sleep", {"name": "first", "seconds": 0.1, "killed": True}),
+        *(job("note", {"name": str(i)}) for i in range(100)),
+    )
     eventually(lambda: one.runs("sleep"))
     [worker] = one.pids("worker")
     signal_kill(worker)

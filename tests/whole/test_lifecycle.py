@@ -246,7 +246,7 @@ def test_a_worker_that_never_gets_ready_ends_with_78(jqd: NewJqd, server: Server
 def test_a_pool_without_preload_works(jqd: NewJqd, server: Server) -> None:
     one = jqd(pools=[{"name": "default", "processes": 2, "queues": ["default"], "preload": False}])
     client = server.client()
-    push(client, job("sleep", {"name": "a", "seconds": 0.3}))
+    push(client, job("sleep", {"name": "a", "seconds": 0.1, "killed": True}))
     pid = int(eventually(lambda: one.runs("sleep"))[0][2])
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: one.runs("slept"))

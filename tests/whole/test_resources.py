@@ -62,7 +62,7 @@ def test_a_worker_beyond_its_hard_memory_limit_is_killed_at_once_and_the_job_pay
 
 def test_a_worker_beyond_its_soft_memory_limit_is_replaced_after_the_job(jqd: NewJqd, server: Server) -> None:
     one, client = jqd(handlers=GREEDY, pools=[{**ONE, "max_memory": "100MiB"}]), server.client()
-    push(client, job("hold", {"mb": 200, "seconds": 0.6}))
+    push(client, job("hold", {"mb": 200, "seconds": 1.5}))
     eventually(lambda: one.events("worker recycled for its memory"), 20)
     assert [gone["cause"] for gone in eventually(lambda: one.events("worker gone"))] == ["exited"]
     eventually(lambda: nothing_waits(client))

@@ -78,7 +78,7 @@ def test_the_documented_users_are_enough(jqd: NewJqd, guarded: Server) -> None:
         queue.enqueue_many([("note", {"name": f"n{i}"}) for i in range(50)])
         for type_ in ("fail", "skip", "discard"):
             queue.enqueue(type_, {"name": type_})
-        queue.enqueue("sleep", {"name": "a", "seconds": 0.4})
+        queue.enqueue("sleep", {"name": "a", "seconds": 0.1, "killed": True})
     pid = int(eventually(lambda: one.runs("sleep"))[0][2])
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: one.names("slept") == ["a"])
