@@ -15,18 +15,19 @@ from jobqueue.retry import Policy, policy_for, time_limit_for
 from jobqueue.settings import QueueSettings
 
 RUNS_KNOWN: Final = 10  # a type with fewer runs counts as long
+BRIEF: Final = 0.05  # seconds; a title costs more than what a job of 10 ms may
 SMOOTH_TYPE: Final = 0.2
 SMOOTH_ALL: Final = 0.25
 
 
 class Kind:
-    """One (queue, type). `run`: seconds, smoothed. `short`: known to be so, jobs of it may be claimed ahead. `soft_ns`: the limit of a job
-    that says nothing of it, 0 for none. Since the last report to the metrics: `touched`: any ran; `durations`: of those that succeeded;
-    `waits`: how long jobs waited before they started."""
+    """One (queue, type). `run`: seconds, smoothed. `short`: known to be so, jobs of it may be claimed ahead. `brief`: known to be
+    over before anybody could read a process title. `soft_ns`: the limit of a job that says nothing of it, 0 for none. Since the last
+    report to the metrics: `touched`: any ran; `durations`: of those that succeeded; `waits`: how long jobs waited before they started."""
 
     __slots__ = (
-        "call", "durations", "grace_ns", "handler", "queue", "raw", "run", "runs", "settings", "short", "soft_ns", "touched", "type",
-        "type_bytes", "waits", "wants_job",
+        "brief", "call", "durations", "grace_ns", "handler", "queue", "raw", "run", "runs", "settings", "short", "soft_ns", "touched",
+        "type", "type_bytes", "waits", "wants_job",
     )  # fmt: skip
 
     def __init__(self, queue: str, type_: str, handler: Handler | None, settings: QueueSettings) -> None:
@@ -40,7 +41,7 @@ class Kind:
             self.wants_job = handler.wants_job
         self.soft_ns = int((time_limit_for(None, handler, settings) or 0) * 1e9)
         self.grace_ns = int(settings.kill_after * 1e9)
-        self.run, self.runs, self.short = 0.0, 0, False
+        self.run, self.runs, self.short, self.brief = 0.0, 0, False, False
         self.touched = False
         self.durations: list[float] = []
         self.waits: list[float] = []
@@ -91,7 +92,8 @@ class Kinds:
         """A job of that kind took so long."""
         kind.runs += 1
         run = kind.run = kind.run + (seconds - kind.run) * (SMOOTH_TYPE if kind.runs > 1 else 1.0)
-        kind.short = run < self.budget and kind.runs >= RUNS_KNOWN
+        known = kind.runs >= RUNS_KNOWN
+        kind.short, kind.brief = known and run < self.budget, known and run < BRIEF
         self._pace += (seconds - self._pace) * SMOOTH_ALL
 
     def want(self) -> int:

@@ -100,9 +100,8 @@ class MemoryQueue:
     ) -> Claim:
         """See WorkerPort."""
         order = order if home in order else (*order, home)
-        for queue in order:
-            self._check_trip(self.state(queue), worker, trip, applied if queue == home else None)
         q = self.state(home)
+        self._check_trip(q, worker, trip, applied)
         held = deque(q.held(worker))
         mine = [held.pop() for _ in range(min(len(done), len(held)))]
         front = self._dispose(q, list(zip(done, mine, strict=False)), settling=True)
@@ -111,9 +110,8 @@ class MemoryQueue:
             q.pending.append(held.popleft())
         q.pending.extend(reversed(front))
         q.keep(worker, held)
-        for queue in order:
-            self.state(queue).workers[worker] = trip
-        source, jobs = self._claim(worker, order, 0 if held else want)
+        q.workers[worker] = trip
+        source, jobs, refused = self._claim(worker, trip, home, order, 0 if held else want)
         if return_next:
             for queue in order:
                 self.state(queue).return_next()
@@ -125,6 +123,7 @@ class MemoryQueue:
             paused=frozenset(queue for queue in order if self.state(queue).paused is not None),
             cancelled=bool(source and self.state(source).cancelled),
             now_ms=self.clock(),
+            refused=refused,
         )
 
     @staticmethod
@@ -156,11 +155,21 @@ class MemoryQueue:
                     assert_never(s.disposition)
         return front
 
-    def _claim(self, worker: str, order: Sequence[str], want: int) -> tuple[str, list[bytes]]:
-        for queue in order:
+    def _claim(
+        self, worker: str, trip: int, home: str, order: Sequence[str], want: int
+    ) -> tuple[str, list[bytes], str]:
+        refused = ""
+        for queue in order if want else ():
             q = self.state(queue)
-            if q.paused is not None:
+            if q.paused is not None or not (q.next or q.pending):
                 continue
+            if queue != home:
+                try:
+                    self._check_trip(q, worker, trip, None)
+                except (Fenced, Stale):
+                    refused = queue
+                    continue
+                q.workers[worker] = trip
             jobs: list[bytes] = []
             size = 0
             while len(jobs) < want and size < CLAIM_BYTES and (source := q.next or q.pending):
@@ -168,8 +177,8 @@ class MemoryQueue:
                 size += len(jobs[-1])
             if jobs:
                 q.keep(worker, deque(reversed(jobs)))
-                return queue, jobs
-        return "", []
+                return queue, jobs, refused
+        return "", [], refused
 
     def reconcile(self, worker: str, bar: int, queues: Sequence[str]) -> Reconciled:
         """See WorkerPort."""

@@ -1,7 +1,8 @@
 """In which order a trip looks at a worker's queues, and how many of them it names.
 
 Naming a queue costs the server time, so with many queues a trip names the first few; it names more when these were empty, and all of them
-before the worker waits. Where few were enough the last time, few are named the next time. Pure but for the drawing of weighted orders.
+before the worker waits. Where few were enough the last time, few are named the next time; where many were seen empty a moment ago, none of
+them while claims of many jobs go on. Pure but for the drawing of weighted orders.
 Called by `jobqueue.worker`.
 """
 
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 from typing import Final
 
 FEW: Final = 4
+LOOK_NS: Final = 5_000_000
+"""How long more than a few empty queues count as empty for claims of many jobs: less than the work such a claim may hold."""
 
 
 class Order:
@@ -20,15 +23,25 @@ class Order:
     def __init__(self, queues: Sequence[str], weights: Sequence[int] | None, rng: random.Random) -> None:
         self._queues, self._weights, self._rng = tuple(queues), weights, rng
         self._reach = min(FEW, len(self._queues))
+        self._look_at = 0
 
-    def claiming(self, home: str) -> tuple[str, ...]:
-        """The queues of a trip that is to claim; `home`, which every trip names, is in its place among them."""
+    def claiming(self, home: str, want: int, now: int) -> tuple[str, ...]:
+        """The queues of a trip that is to claim up to `want` jobs; `home`, which every trip names, is in its place among them.
+        `now`: ns."""
         if self._weights is not None:
             return self._drawn(self._weights)[: self._reach]
         reach = self._reach
         if reach < len(self._queues):
             reach = max(reach, self._queues.index(home) + 1)
+        if reach > FEW:
+            if want > 1 and now < self._look_at:
+                return (home,)
+            self._look_at = now + LOOK_NS
         return self._queues[:reach]
+
+    def woken(self, queues: Sequence[str]) -> tuple[str, ...]:
+        """For the trip that fetches what ended a wait: those of all queues a job came for."""
+        return tuple(queue for queue in self.all() if queue in queues)
 
     def all(self) -> tuple[str, ...]:
         """Every queue: for the trips that look after `next` or end the work."""
@@ -37,10 +50,12 @@ class Order:
     def found(self, named: Sequence[str], queue: str | None) -> bool:
         """A claiming trip named these and got jobs of `queue`, or none. False: look further before waiting."""
         if queue is not None:
-            self._reach = min(len(self._queues), max(FEW, named.index(queue) + 1)) if queue in named else self._reach
+            if queue in named and len(named) >= self._reach:
+                self._reach = min(len(self._queues), max(FEW, named.index(queue) + 1))
             return True
+        self._look_at = 0
         complete = len(named) >= len(self._queues)
-        self._reach = min(FEW if complete else 4 * len(named), len(self._queues))
+        self._reach = min(FEW if complete else 4 * max(len(named), self._reach), len(self._queues))
         return complete
 
     def _drawn(self, weights: Sequence[int]) -> tuple[str, ...]:

@@ -59,7 +59,8 @@ class Claim(NamedTuple):
     """Answer of a trip. `length`: entries of the home queue's processing list after settling and handing back, before
     claiming. `jobs`: newly claimed, in running order, all from `queue`. `lost`: settlements whose job was not in the
     list any more. `paused`: queues named in the order that are paused. `broken`: those whose ready list is a key of
-    another type. `cancelled`: some id is marked as cancelled in `queue`."""
+    another type. `cancelled`: some id is marked as cancelled in `queue`. `refused`: a queue that has jobs and does not
+    let this worker claim: it is fenced there."""
 
     length: int
     queue: str
@@ -69,6 +70,7 @@ class Claim(NamedTuple):
     cancelled: bool
     now_ms: int
     broken: frozenset[str] = frozenset()
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,10 @@ class WorkerPort(Protocol):
         Then keeps `keep` entries and hands all newer ones back to the front of `home`, in order. Then, if the worker
         now holds nothing (keep == 0) and want > 0, claims up to `want` jobs from the first queue in `order` that has
         any and is not paused. `return_next`: what is left in each queue's `next` goes back to its ready list.
-        The trip touches the queues in `order` and `home` (claimed from last if it is not among them), no others, and is
-        recorded in all of them. `applied` is the last trip the worker knows to be carried out, which named `home` too:
-        if the server's differs there, Stale. Stale too if any of them has seen this trip or a later one, or a bar."""
+        The trip touches the queues in `order` and `home` (claimed from last if it is not among them), no others. `applied`
+        is the last trip that `home` has seen: if the server's differs there, Stale. Stale too if it has seen this trip
+        or a later one, or a bar. The trip is recorded in `home` and in the queue it claims from, where the same holds:
+        a queue that would answer Stale or Fenced is not claimed from (`refused`)."""
 
     def reconcile(self, worker: str, bar: int, queues: Sequence[str]) -> Reconciled:
         """Refuse every trip numbered <= bar from now on, and tell what is."""

@@ -30,14 +30,15 @@ SAFE_NS = 20_000_000
 class Runner:
     """`current`: what runs, for the context of log lines. `since`: when the last trip was answered (monotonic ns); `ended`:
     when the last job ended. `number`: of the job that runs, or ran last. `done`, `busy_ns`: jobs run so far, and the time
-    spent in them. `uneasy`: a job failed since that was last looked at, perhaps for what is wrong with this process."""
+    spent in them. `uneasy`: a job failed since that was last looked at, perhaps for what is wrong with this process. `titled`: the
+    process's title names a job."""
 
     def __init__(self, account: Account, kinds: Kinds, around: Surroundings, rng: random.Random) -> None:
         self._account, self._kinds, self._around, self._rng = account, kinds, around, rng
         self.armed = Armed()
         self.current: Envelope | None = None
         self.number = self.done = self.busy_ns = self.since = self.ended = 0
-        self.uneasy = False
+        self.uneasy = self.titled = False
         self._now_ms = self._report_at = 0
         self._touched: list[Kind] = []
         self._unknown: set[str] = set()
@@ -115,8 +116,12 @@ class Runner:
                 account.held.appendleft(element)
                 self.current = None
                 return 0
-            if not (left or kind.short):
+            if not (left or kind.brief):
                 self._around.title(f"{kind.type} {envelope.id[:6]}")
+                self.titled = True
+            elif self.titled:
+                self._around.title("busy")
+                self.titled = False
             payload = envelope.payload if kind.raw is None else codec.body(element)
             job = self._job(kind, envelope, bytes(payload), soft) if kind.wants_job else None
             outcome = execute(kind.call, payload, job, self.armed, self.number)  # type: ignore[arg-type]

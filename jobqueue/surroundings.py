@@ -18,8 +18,8 @@ class Session(Protocol):
     @property
     def port(self) -> WorkerPort: ...
 
-    def wait(self, queues: Sequence[str], timeout: float) -> bool:
-        """Until a job came (True), the worker is told to stop, or the time is up."""
+    def wait(self, queues: Sequence[str], timeout: float) -> Sequence[str]:
+        """Until jobs came (for these queues), the worker is told to stop, or the time is up."""
 
     def settled(self) -> bool:
         """After the trip that follows a wait: True if one more trip must return what is in `next`."""

@@ -63,7 +63,8 @@ class Worker:
     def run(self) -> Reason:
         """Work until told to stop (`stopping`), due for recycling, or fenced. What is held is handed back."""
         this_is_the_worker()
-        woken = waited = False
+        woken: Sequence[str] = ()
+        waited = False
         while True:
             try:
                 self._turn()
@@ -71,16 +72,18 @@ class Worker:
                 if session is None:
                     return "stopping"
                 leaving = self._leaving()
-                if leaving or woken:
-                    order, found = self._order.all(), True
-                    self._trip(session, order, want=0 if leaving else self.kinds.want(), return_next=True)
+                found = True
+                if leaving:
+                    self._trip(session, self._order.all(), want=0, return_next=True)
                 else:
-                    order = self._order.claiming(self._account.home)
-                    self._trip(session, order, want=self.kinds.want())
+                    home, want = self._account.home, self.kinds.want()
+                    ready = self._order.woken(woken) if woken else ()
+                    order = ready or self._order.claiming(home, want, self.runner.ended)
+                    self._trip(session, order, want=want, return_next=bool(woken))
                     found = self._order.found(order, self._account.home if self._account.held else None)
                 if waited and session.settled():
                     self._trip(session, self._order.all(), keep=len(self._account.held), want=0, return_next=True)
-                waited = woken = False
+                waited, woken = False, ()
                 if leaving and session.owes():  # for as long as whoever stops us has patience
                     self.around.turn()
                     self.around.pause(OWING)
@@ -100,7 +103,7 @@ class Worker:
                 return "fenced"
             except (Unavailable, ServerRefused, UnsafeServer) as error:
                 self._broken(error)
-                woken = waited = False
+                waited, woken = False, ()
 
     def _turn(self, *, now: bool = False) -> None:
         """What a job may have done to this process is looked after before it waits, after a job that failed, and else every 50 ms."""
@@ -155,13 +158,14 @@ class Worker:
         self._end_session()
         return reason
 
-    def _wait(self, session: Session) -> bool:
-        """True if a job came."""
+    def _wait(self, session: Session) -> Sequence[str]:
+        """The queues that a job came for."""
         self._turn(now=True)
         if self._leaving():
-            return False
+            return ()
         self.runner.report()
         self.around.title("idle")
+        self.runner.titled = False
         assert self._last is not None
         deaf = self._last.paused | self._last.broken
         return session.wait([q for q in self.queues if q not in deaf], POLL if deaf else IDLE_LOOK)
@@ -199,6 +203,8 @@ class Worker:
         self._last = claim
         self.around.board.claimed(trip, len(account.held), account.home.encode())
         self.runner.answered(claim)
+        if claim.refused:
+            raise Fenced(self.name)
 
     def _tell_broken(self, order: Sequence[str], broken: frozenset[str]) -> None:
         if broken - self._unreadable:

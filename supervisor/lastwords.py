@@ -21,7 +21,7 @@ from supervisor.metrics_dir import VARIABLE
 
 STACK: Final = signal.SIGRTMIN + 3
 """Asks a worker for its stack: answered by C code in the signal handler, so also while Python code cannot run."""
-LEAD: Final = 0.3
+LEAD: Final = 0.5
 """Seconds before the hard limit at which the master asks."""
 OUTPUT: Final = 4096
 _HEAD: Final = 8

@@ -63,9 +63,9 @@ class Parking:
         self._refused = False
         self.rang = False  # whether the last wait saw `wakeup_fd` readable
 
-    def wait(self, queues: Sequence[str], timeout: float, wakeup_fd: int) -> bool:
-        """Wait until a job came for one of `queues`, `wakeup_fd` is readable or `timeout` seconds passed; True if a
-        job came.
+    def wait(self, queues: Sequence[str], timeout: float, wakeup_fd: int) -> Sequence[str]:
+        """Wait until a job came for one of `queues`, `wakeup_fd` is readable or `timeout` seconds passed; which of
+        `queues` a job came for.
 
         Whatever is still parked afterwards is ended by the next trip: follow it with `settled`. Raises Unavailable.
         """
@@ -74,14 +74,15 @@ class Parking:
         for queue in queues:
             if queue in self._keys:
                 self._place(queue).park(time.monotonic())
-        woken = False
+        woken: list[str] = []
         while not woken:
             now = time.monotonic()
             self._turned()
             self._check(now)
-            waiting = {p.fd: p for p in self._parked.values() if p.asked is not None}
-            ready = wait_readable([wakeup_fd, *waiting], max(0.0, min(end - now, BLOCK + PATIENCE)))
-            woken = any([self._answered(waiting[fd], again=True) for fd in ready if fd in waiting])  # noqa: C419 - every one is read
+            waiting = [(queue, p) for queue, p in self._parked.items() if p.asked is not None]
+            fds = [wakeup_fd, *(parked.fd for _, parked in waiting)]
+            ready = wait_readable(fds, max(0.0, min(end - now, BLOCK + PATIENCE)))
+            woken = [queue for queue, parked in waiting if parked.fd in ready and self._answered(parked, again=True)]
             self.rang = wakeup_fd in ready
             if self._refused:  # a trip looks in its place, but not at once and not with all others
                 end, self._refused = min(end, now + SOON * (0.5 + random.random())), False

@@ -158,7 +158,7 @@ class WorkerSession:
 
         return both
 
-    def wait(self, queues: Sequence[str], timeout: float) -> bool:
+    def wait(self, queues: Sequence[str], timeout: float) -> Sequence[str]:
         woken = self._parking.wait(queues, timeout, self._wakeup_fd)
         if self._parking.rang:
             self._drain()

@@ -10,11 +10,12 @@ from jobqueue.errors import Fenced, ServerRefused, Stale
 from jobqueue.outcome import Bury
 from jobqueue.port import PLAIN, Claim, Reconciled, Settlement
 from jobqueue.redis import scripts
-from jobqueue.redis.trip import TripCommand
+from jobqueue.redis.trip import Names, TripCommand
 from jobqueue.redis.verbs import Verbs, operation, raise_first
 from jobqueue.settings import settings_of
 
 MOST_ORDERS = 1000  # weighted queues come in many orders
+LONG = 16  # queues: a command for more of them is some tens of kilobytes, and made anew each time
 NONE: frozenset[str] = frozenset()
 
 
@@ -27,6 +28,10 @@ class WorkerVerbs(Verbs):
 
     @cached_property
     def _trips(self) -> dict[tuple[str, str, tuple[str, ...]], TripCommand]:
+        return {}
+
+    @cached_property
+    def _names(self) -> dict[tuple[str, str], Names]:
         return {}
 
     def join(self, worker: str, queues: Sequence[str], lease_ms: int) -> None:
@@ -61,7 +66,7 @@ class WorkerVerbs(Verbs):
             reply = self._run("settle", names, args)
         if isinstance(reply, bytes):
             raise Fenced(worker) if reply == b"FENCED" else Stale(worker, trip)
-        length, source, lost, cancelled, now, paused, broken, jobs = reply
+        length, source, lost, cancelled, now, paused, broken, jobs, refused = reply
         queues = command.queues
         return Claim(
             length,
@@ -72,21 +77,26 @@ class WorkerVerbs(Verbs):
             bool(cancelled),
             now,
             frozenset(queues[i - 1] for i in broken) if broken else NONE,
+            queues[refused - 1] if refused else "",
         )
 
     def _trip_command(self, worker: str, home: str, order: tuple[str, ...]) -> TripCommand:
         queues = order if home in order else (*order, home)
-        names = []
-        for queue in queues:
-            q = self.keys(queue)
-            names += [q.processing(worker), q.workers, q.next, q.pending, q.paused, q.cancelled]
-        names.append(self.keys(home).stats)
-        if len(self._trips) > MOST_ORDERS:
-            self._trips.clear()
+        names = [self._names.get((worker, queue)) or self._named(worker, queue) for queue in queues]
         sha = scripts.load("settle", self.version).sha
-        made = TripCommand(sha, names, queues, (worker, len(queues), queues.index(home) + 1))
-        self._trips[worker, home, order] = made
+        constants = (worker, len(queues), queues.index(home) + 1)
+        made = TripCommand(sha, [*names, Names.of(self.keys(home).stats)], queues, constants)
+        if len(queues) <= LONG:
+            if len(self._trips) > MOST_ORDERS:
+                self._trips.clear()
+            self._trips[worker, home, order] = made
         return made
+
+    def _named(self, worker: str, queue: str) -> Names:
+        q = self.keys(queue)
+        names = Names.of(q.processing(worker), q.workers, q.next, q.pending, q.paused, q.cancelled)
+        self._names[worker, queue] = names
+        return names
 
     def _operations(self, home: str, done: Sequence[Settlement], names: list[str], args: list[Any]) -> list[str]:
         """Append the operations to `args` (runs of plain acks as one); returns `names` with the keys they need besides."""

@@ -28,9 +28,11 @@ from tests.queue.world import World
 from tests.support.clusters import Cluster
 from tests.support.servers import debian_binary, embedded_binary
 
-# Of one server alone: its users' rights, and which of a trip's queues the one script has written to.
+# Of one server alone: its users' rights, which of a trip's queues the one script has written to, and what it tells of those that refuse:
+# here each says so itself.
 del test_a_right_that_is_missing_inside_a_script_is_called_by_its_name  # noqa: F821
 del test_a_trip_touches_only_the_queues_it_names_and_home  # noqa: F821
+del test_a_queue_that_refuses_the_worker_is_not_claimed_from_and_told_of  # noqa: F821
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -49,7 +51,7 @@ def test_a_trip_that_does_not_follow_the_last_one_is_refused(backend: RedisBacke
     hand.again(trip=8)
 
 
-def test_a_trip_is_recorded_in_every_queue_it_names(backend: RedisBackend) -> None:
+def test_a_trip_is_recorded_in_every_queue_it_has_asked(backend: RedisBackend) -> None:
     """Here each queue is named by itself: a claim still on its way to one of them is barred there by the reconcile."""
     hand = Hand(backend, queues=["q", "r"])
     hand.claim()

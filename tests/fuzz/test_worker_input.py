@@ -95,12 +95,12 @@ class Alone:
     def __init__(self, wire: Wire, worker: list[Worker]) -> None:
         self.port, self._worker, self.waits = RedisQueue(wire, "jq", {"q": QUICKLY, "raw": RAW}, (7, 0, 0)), worker, 0
 
-    def wait(self, queues: Sequence[str], timeout: float) -> bool:
+    def wait(self, queues: Sequence[str], timeout: float) -> Sequence[str]:
         time.sleep(0.002)  # longer than any retry waits
         moved = sum(self.port.promote(queue)[0] for queue in ("q", "raw"))
         self.waits += not moved
         self._worker[0].stopping = self.waits > 1
-        return True
+        return queues
 
     def owes(self) -> bool:
         return False

@@ -89,8 +89,17 @@ def test_a_reconcile_may_be_repeated(backend: Backend) -> None:
     assert {q: list(jobs) for q, jobs in second.lists.items()} == {"q": [b"a"], "r": []}
 
 
-def test_a_trip_is_recorded_in_every_queue_it_names(backend: Backend) -> None:
-    """Else a late one could still claim from a queue that had not seen a newer one."""
+def test_a_trip_is_recorded_at_home_and_where_it_claims(backend: Backend) -> None:
+    enqueue(backend, b"a", queue="q")
+    hand = Hand(backend, queues=["q", "r", "s"])
+    hand.claim()
+    enqueue(backend, b"b", queue="r")
+    assert hand.settle(done(b"a"), want=1).jobs == [b"b"]
+    assert hand.port.reconcile("w1", 7, ["q", "r", "s"]).trips == {"q": 2, "r": 2, "s": 0}
+
+
+def test_a_late_trip_claims_nowhere_once_its_home_has_seen_a_newer_one(backend: Backend) -> None:
+    """Not even from a queue that knows of neither."""
     enqueue(backend, b"a", queue="q")
     hand = Hand(backend, queues=["q", "r"])
     hand.claim()
@@ -100,16 +109,32 @@ def test_a_trip_is_recorded_in_every_queue_it_names(backend: Backend) -> None:
     assert backend.pending("r") == [b"b"]
 
 
-def test_a_fence_in_one_queue_refuses_the_whole_trip(backend: Backend) -> None:
+@pytest.mark.parametrize("bar", ["fence", "reconcile"])
+def test_a_queue_that_refuses_the_worker_is_not_claimed_from_and_told_of(backend: Backend, bar: str) -> None:
+    """What is finished is settled all the same; a reconcile that has come to `r` and not yet to home means a late trip."""
     enqueue(backend, b"a", queue="q")
-    hand = Hand(backend, queues=["q", "r"])
+    hand = Hand(backend, queues=["q", "r", "s"])
     hand.claim()
-    hand.port.fence("w1", "r")
-    with pytest.raises(Fenced):
-        hand.settle(done(b"a"), want=1)
-    assert backend.processing("q", "w1") == [b"a"]
-    with pytest.raises(Fenced):
-        hand.port.reconcile("w1", 9, ["q", "r"])
+    if bar == "fence":
+        hand.port.fence("w1", "r")
+    else:
+        hand.port.reconcile("w1", 2, ["r"])
+    assert hand.settle(done(b"a"), want=1).refused == "", "there is nothing to claim"
+    enqueue(backend, b"b", queue="r")
+    if bar == "reconcile":
+        hand.port.reconcile("w1", 3, ["r"])
+    claim = hand.settle(want=1)
+    assert (claim.refused, list(claim.jobs)) == ("r", [])
+    enqueue(backend, b"c", queue="s")
+    if bar == "reconcile":
+        hand.port.reconcile("w1", 4, ["r"])
+    claim = hand.settle(want=1)
+    assert (claim.refused, claim.queue, claim.jobs) == ("r", "s", [b"c"])
+    assert backend.stats("q")["processed"] == 1
+    assert (backend.pending("r"), backend.processing("r", "w1")) == ([b"b"], [])
+    if bar == "fence":
+        with pytest.raises(Fenced):
+            hand.port.reconcile("w1", 9, ["q", "r"])
 
 
 def test_a_worker_fenced_elsewhere_still_settles_what_other_queues_accept(backend: Backend) -> None:
@@ -244,7 +269,7 @@ def test_a_trip_touches_only_the_queues_it_names_and_home(backend: Backend) -> N
     enqueue(backend, b"b", queue="r")
     enqueue(backend, b"c", queue="s")
     assert hand.settle(done(b"a"), want=1, order=["r"]).jobs == [b"b"]
-    assert hand.port.reconcile("w1", 7, ["q", "r", "s"]).trips == {"q": 2, "r": 2, "s": 1}
+    assert hand.port.reconcile("w1", 7, ["q", "r", "s"]).trips == {"q": 2, "r": 2, "s": 0}
     hand.trip = 7
     assert hand.settle(done(b"b"), want=1, order=["s"]).jobs == [b"c"]
     with pytest.raises(Stale):

@@ -38,9 +38,10 @@ def do_note(name: str): note("note", name)
 
 @handler("sleep")
 def sleep(name: str, seconds: float, job: Job, killed: bool = False):
-    """`killed`: it is to be killed, so it stays until it is, and only its next run ends."""
+    """`killed`: it is to be killed, so its first run stays until it is."""
+    first = killed and not (os.path.exists("runs") and f"sleep {name} " in open("runs").read())
     note("sleep", name, f"{job.attempt}/{job.crashes}")
-    end = time.monotonic() + (60 if killed and not job.crashes else seconds)
+    end = time.monotonic() + (60 if first else seconds)
     while time.monotonic() < end: time.sleep(min(0.005, seconds))
     note("slept", name, f"{job.attempt}/{job.crashes}")
 

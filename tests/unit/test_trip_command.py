@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobqueue.redis.trip import TripCommand
+from jobqueue.redis.trip import Names, TripCommand
 from tests.fault.resp import Splitter, words
 
 numbers = st.integers(0, 999_999)
@@ -16,7 +16,8 @@ trips = st.integers(1, 10**15)
 def test_it_says_what_it_was_made_of(
     keys: list[str], acks: int, trip: int, applied: int, keep: int, want: int, back: bool
 ) -> None:
-    command = TripCommand("5ha", keys, ("q",), ("w", 1, 1))
+    command = TripCommand("5ha", [Names.of(*keys[:2]), Names.of(*keys[2:])], ("q",), ("w", 1, 1))
+    assert command.keys == keys
     [frame] = Splitter().feed(command.packed(acks, trip, applied, keep, want, back))
     parts = words(frame)
     head = ["EVALSHA", "5ha", str(len(keys)), *keys, "w", "1", "1"]

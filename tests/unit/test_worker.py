@@ -39,10 +39,10 @@ class Watched:
         self.trips.append((n, keep, len(claim.jobs)))
         return claim
 
-    def wait(self, queues: Sequence[str], timeout: float) -> bool:
+    def wait(self, queues: Sequence[str], timeout: float) -> Sequence[str]:
         assert self.worker is not None
         self.worker.stopping = True
-        return False
+        return ()
 
     def settled(self) -> bool:
         return False

@@ -87,7 +87,7 @@ def test_nothing_is_left_in_the_folder_in_memory(server: Server, jqd: NewJqd) ->
 
 
 def test_a_flood_of_identical_lines_becomes_a_few_and_a_number(server: Server, jqd: NewJqd) -> None:
-    one = jqd(handlers=HANDLERS, queues=QUEUES)
+    one = jqd(handlers=HANDLERS, queues=QUEUES, pools=[{"name": "default", "processes": 1, "queues": ["default"]}])
     with server.client() as client:
         push(client, job("flood", {"n": 5_000}, id="first"))
         eventually(lambda: one.events("another"), 20)

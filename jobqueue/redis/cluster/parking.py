@@ -37,7 +37,7 @@ class ClusterParking(Parking):
         super().__init__(cast(Wire, wire), cast(Callable[[], Wire], wire.dial), keys, turned, may_unblock=may_unblock)
         self._wire, self._standing = wire, standing
 
-    def wait(self, queues: Sequence[str], timeout: float, wakeup_fd: int) -> bool:
+    def wait(self, queues: Sequence[str], timeout: float, wakeup_fd: int) -> Sequence[str]:
         """See Parking. It also ends when a queue that is away should be asked again: trips do that."""
         due = self._standing.next_due()
         if due is not None:

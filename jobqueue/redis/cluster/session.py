@@ -151,7 +151,7 @@ class ClusterSession:
         may = link.server.may_unblock
         self._parking = ClusterParking(link.wire, keys, standing, turned, may_unblock=may)
 
-    def wait(self, queues: Sequence[str], timeout: float) -> bool:
+    def wait(self, queues: Sequence[str], timeout: float) -> Sequence[str]:
         woken = self._parking.wait(queues, timeout, self._wakeup_fd)
         if self._parking.rang:
             self._drain()

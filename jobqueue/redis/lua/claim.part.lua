@@ -1,8 +1,9 @@
 -- The claiming half of settle: from the first queue in order that has jobs and is not paused. A key of a wrong type is reported, not fatal.
+-- Another queue than home must accept the trip, too, before anything is taken from it: else it is `refused`, and nothing is.
 -- Which queues are paused is told only as far as it looked: a worker that got jobs need not know.
 -- Small jobs are moved sixteen at a time and then more; behind one of more than 4 KiB one at a time, so that large payloads
 -- never block the server; a claim ends at 256 KiB.
-local jobs, paused, broken, from, cancelled, bytes, room = {}, {}, {}, 0, 0, 0, 262144
+local jobs, paused, broken, from, cancelled, refused, bytes, room = {}, {}, {}, 0, 0, 0, 0, 262144
 local function take(source, target)
   while #jobs < want and bytes < room do
     local many = math.min(want - #jobs, math.max(16, #jobs))
@@ -24,13 +25,14 @@ local function take(source, target)
   end
   return true
 end
-local claiming = held == 0 or keep == 0
-for k = 1, last, 6 do
-  if from ~= 0 and ARGV[8] ~= '1' then break end
-  local g, odd = (k + 5) / 6, call('EXISTS', KEYS[k + 4], KEYS[k + 5], KEYS[k + 2]) > 0
+local function visit(k, g, claiming)
+  local odd = call('EXISTS', KEYS[k + 4], KEYS[k + 5], KEYS[k + 2]) > 0
   if odd and call('EXISTS', KEYS[k + 4]) == 1 then
     paused[#paused + 1] = g
-  elseif claiming and #jobs < want and from == 0 then
+  elseif claiming and k ~= h and refusal(KEYS[k + 1]) then
+    refused = g
+  elseif claiming then
+    if k ~= h then call('HSET', KEYS[k + 1], w, trip) end
     if not ((not odd or take(KEYS[k + 2], KEYS[k])) and take(KEYS[k + 3], KEYS[k])) then broken[#broken + 1] = g end
     if #jobs > 0 then from = g; cancelled = odd and call('EXISTS', KEYS[k + 5]) or 0 end
   end
@@ -38,4 +40,9 @@ for k = 1, last, 6 do
     local back = redis.pcall('LMOVE', KEYS[k + 2], KEYS[k + 3], 'LEFT', 'RIGHT')
     if not back or type(back) == 'table' then break end
   end
+end
+local may = want > 0 and (held == 0 or keep == 0)
+for k = 1, last, 6 do
+  if from ~= 0 and ARGV[8] ~= '1' then break end
+  if k == h or call('EXISTS', KEYS[k + 2], KEYS[k + 3], KEYS[k + 4]) > 0 then visit(k, (k + 5) / 6, may and from == 0) end
 end

@@ -4,15 +4,17 @@
 -- ARGV 1 worker  2 number of queues  3 which of them is home  4 trip  5 last applied trip of home  6 keep  7 want  8 return next (1/0)
 --      then operations on the finished jobs, oldest first:
 --      A n | a counter unique id | R delay-ms element | B element unique id dead_max | Q element      (unique: index in KEYS or 0; Q '': as it was)
--- Returns 'FENCED' | 'STALE' | {length, queue index, lost, cancelled, now ms, {paused}, {broken}, {jobs}}.   Caller: a worker.
+-- Returns 'FENCED' | 'STALE' | {length, queue index, lost, cancelled, now ms, {paused}, {broken}, {jobs}, refused}.   Caller: a worker.
 local w, last, h, trip = ARGV[1], 6 * ARGV[2], 6 * ARGV[3] - 5, tonumber(ARGV[4])
 local keep, want, bar, call = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[1] .. ':bar', redis.call
-for k = 1, last, 6 do
-  local seen = call('HMGET', KEYS[k + 1], w, bar)
+local function refusal(workers, expected)
+  local seen = call('HMGET', workers, w, bar)
   if not seen[1] then return 'FENCED' end
   local applied = tonumber(seen[1])
-  if applied >= trip or (k == h and applied ~= tonumber(ARGV[5])) or tonumber(seen[2] or 0) >= trip then return 'STALE' end
+  if applied >= trip or (expected and applied ~= expected) or tonumber(seen[2] or 0) >= trip then return 'STALE' end
 end
+local no = refusal(KEYS[h + 1], tonumber(ARGV[5]))
+if no then return no end
 local proc, pending, stats, scheduled, dead, alarm = KEYS[h], KEYS[h + 3], KEYS[last + 1], KEYS[last + 2], KEYS[last + 3], KEYS[last + 4]
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -57,6 +59,6 @@ end
 for i = #front, 1, -1 do call('RPUSH', pending, front[i]) end
 if held > keep then call('LTRIM', proc, held - keep, -1) end
 if n > 0 and n >= here then call('DEL', proc) elseif n > 0 then call('RPOP', proc, n) end
-for k = 1, last, 6 do call('HSET', KEYS[k + 1], w, trip) end
+call('HSET', KEYS[h + 1], w, trip)
 --#include claim
-return {math.min(held, keep), from, lost, cancelled, now, paused, broken, jobs}
+return {math.min(held, keep), from, lost, cancelled, now, paused, broken, jobs, refused}
