@@ -44,7 +44,9 @@ GOALS = [
     Goal("drain of no-op jobs, 2 workers, Unix socket", "drain unix.per_second", "jobs/s", 125_000),
     Goal("the same, TCP loopback", "drain tcp.per_second", "jobs/s", 125_000),
     Goal("the same, `claim_max: 1`, Unix socket", "drain unix 1.per_second", "jobs/s", 20_000),
+    Goal("bare processes that only take one job at a time, Unix socket", "drain unix 1.floor_per_second", "jobs/s"),
     Goal("the same, `claim_max: 1`, TCP loopback", "drain tcp 1.per_second", "jobs/s"),
+    Goal("bare processes, TCP loopback", "drain tcp 1.floor_per_second", "jobs/s"),
     Goal("`enqueue` in a loop, one process, Unix socket", "enqueue.per_second", "jobs/s", 10_000),
     Goal("`enqueue_many`, one process, Unix socket", "enqueue_many.per_second", "jobs/s", 300_000),
     Goal("`jqctl enqueue --file`", "jqctl file.per_second", "jobs/s"),
@@ -74,6 +76,13 @@ def cases(scale: float) -> list[Case]:
     def drained(tcp: bool, claim_max: int, jobs: int) -> Callable[[Ground], Figures]:
         return lambda place: {"per_second": drain.figures(place, size(jobs, 2000), tcp=tcp, claim_max=claim_max)[0]}
 
+    def single(tcp: bool) -> Callable[[Ground], Figures]:
+        def measured(place: Ground) -> Figures:
+            bare = drain.floor(place, size(80_000, 2000), tcp=tcp)
+            return {**drained(tcp, 1, 80_000)(place), "floor_per_second": bare}
+
+        return measured
+
     def waited(place: Ground) -> Figures:
         found, bare = latency.figures(place, size(1000)), latency.floor(place, size(1000))
         return {
@@ -100,8 +109,8 @@ def cases(scale: float) -> list[Case]:
     return [
         Case("drain unix", drained(False, 64, 400_000)),
         Case("drain tcp", drained(True, 64, 400_000)),
-        Case("drain unix 1", drained(False, 1, 80_000)),
-        Case("drain tcp 1", drained(True, 1, 80_000)),
+        Case("drain unix 1", single(False)),
+        Case("drain tcp 1", single(True)),
         Case("enqueue", lambda place: produce.loop(place, size(20_000))),
         Case("enqueue_many", lambda place: produce.many(place, size(400_000))),
         Case("latency", waited),

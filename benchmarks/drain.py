@@ -8,10 +8,14 @@ The queue is filled while it is paused; the clock runs from the first jobs count
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from typing import Any
 
 from benchmarks.ground import Ground, fill, ground, median
+from jobqueue.redis.connect import endpoint
+from jobqueue.redis.wire import Wire, pack
+from jobqueue.settings import RedisSettings
 from tests.support.jqd import stats
 
 LOOK = 0.01  # seconds; more often would take from the two CPUs what is to be measured
@@ -31,6 +35,33 @@ def drain(client: Any, n: int) -> float:
         time.sleep(LOOK)
     assert start is not None, "all jobs were done between two looks: take more"
     return float((n - first) / (time.perf_counter() - start))
+
+
+BARE = "redis.call('RPOP', KEYS[2]) return redis.call('LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT')"
+
+
+def floor(place: Ground, jobs: int, *, tcp: bool = False, workers: int = 2) -> float:
+    """Jobs a second of processes that do nothing but take them one at a time, each with one call of the smallest script that loses none."""
+    fill(place.client(), jobs, "floor")
+    server, goes = endpoint(RedisSettings(url=place.url(tcp))), os.pipe()
+    pids = []
+    for number in range(workers):
+        if (pid := os.fork()) == 0:
+            try:
+                wire = Wire(server, "floor", 10)
+                command = pack("EVALSHA", wire.call("SCRIPT", "LOAD", BARE), 2, "floor", f"taken{number}")
+                os.read(goes[0], 1)
+                while wire.exchange(command) is not None:
+                    pass
+            finally:
+                os._exit(0)
+        pids.append(pid)
+    time.sleep(1.2)
+    start = time.perf_counter()
+    os.write(goes[1], b"x" * workers)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    return jobs / (time.perf_counter() - start)
 
 
 def figures(
@@ -57,6 +88,10 @@ def main() -> None:
     rounds = ", ".join(f"{figure:,.0f}" for figure in found)
     where = f"claim_max {args.claim_max}, {'tcp' if args.tcp else 'unix'}, {args.server}"
     print(f"{median(found):,.0f} jobs/s  (rounds: {rounds})  {where}")
+    if args.claim_max == 1:
+        with ground(args.server) as place:
+            bare = [floor(place, args.jobs, tcp=args.tcp, workers=args.workers) for _ in range(args.rounds)]
+        print(f"{median(bare):,.0f} jobs/s of bare processes that only take jobs one at a time")
 
 
 if __name__ == "__main__":

@@ -45,11 +45,12 @@ class Account:
         """The trip was answered: what was finished is settled, what was kept is still ours, what was claimed is now."""
         self.applied, self.unanswered, self.started = self.number, 0, 0
         self.done.clear()
-        while len(self.held) > claim.length:  # handed back: the newest
-            self.held.pop()
-        if claim.jobs:
+        held, length, jobs = self.held, claim.length, claim.jobs
+        while len(held) > length:  # handed back: the newest
+            held.pop()
+        if jobs:
             self.home = claim.queue
-            self.held.extend(claim.jobs)
+            held.extend(jobs)
 
     def begin(self) -> bytes:
         """The next held job is started."""

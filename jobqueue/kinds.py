@@ -21,12 +21,12 @@ SMOOTH_ALL: Final = 0.25
 
 
 class Kind:
-    """One (queue, type). `run`: seconds, smoothed. `short`: known to be so, jobs of it may be claimed ahead. `brief`: known to be
-    over before anybody could read a process title. `soft_ns`: the limit of a job that says nothing of it, 0 for none. Since the last
-    report to the metrics: `touched`: any ran; `durations`: of those that succeeded; `waits`: how long jobs waited before they started."""
+    """One (queue, type). `run`: seconds, smoothed. `short`: known to be so, jobs of it may be claimed ahead. `soft_ns`: the limit of a job
+    that says nothing of it, 0 for none. Since the last report to the metrics: `touched`: any ran; `durations`: of those that succeeded;
+    `waits`: how long jobs waited before they started."""
 
     __slots__ = (
-        "brief", "call", "durations", "grace_ns", "handler", "queue", "raw", "run", "runs", "settings", "short", "soft_ns", "touched",
+        "call", "durations", "grace_ns", "handler", "queue", "raw", "run", "runs", "settings", "short", "soft_ns", "touched",
         "type", "type_bytes", "waits", "wants_job",
     )  # fmt: skip
 
@@ -41,7 +41,7 @@ class Kind:
             self.wants_job = handler.wants_job
         self.soft_ns = int((time_limit_for(None, handler, settings) or 0) * 1e9)
         self.grace_ns = int(settings.kill_after * 1e9)
-        self.run, self.runs, self.short, self.brief = 0.0, 0, False, False
+        self.run, self.runs, self.short = 0.0, 0, False
         self.touched = False
         self.durations: list[float] = []
         self.waits: list[float] = []
@@ -52,6 +52,11 @@ class Kind:
         if envelope.time_limit is not None:
             soft_ns = int((time_limit_for(envelope.time_limit, self.handler, self.settings) or 0) * 1e9)
         return (start_ns + soft_ns, start_ns + soft_ns + self.grace_ns) if soft_ns else (0, 0)
+
+    @property
+    def brief(self) -> bool:
+        """Known to be over before anybody could read a process title."""
+        return self.run < BRIEF and self.runs >= RUNS_KNOWN
 
     def policy_for(self, envelope: Envelope) -> Policy:
         """How its retries go."""
@@ -90,10 +95,9 @@ class Kinds:
 
     def ran(self, kind: Kind, seconds: float) -> None:
         """A job of that kind took so long."""
-        kind.runs += 1
-        run = kind.run = kind.run + (seconds - kind.run) * (SMOOTH_TYPE if kind.runs > 1 else 1.0)
-        known = kind.runs >= RUNS_KNOWN
-        kind.short, kind.brief = known and run < self.budget, known and run < BRIEF
+        kind.runs = runs = kind.runs + 1
+        run = kind.run = kind.run + (seconds - kind.run) * SMOOTH_TYPE if runs > 1 else seconds
+        kind.short = run < self.budget and runs >= RUNS_KNOWN
         self._pace += (seconds - self._pace) * SMOOTH_ALL
 
     def want(self) -> int:

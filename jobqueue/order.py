@@ -24,6 +24,8 @@ class Order:
         self._queues, self._weights, self._rng = tuple(queues), weights, rng
         self._reach = min(FEW, len(self._queues))
         self._look_at = 0
+        self.fixed = self._queues if weights is None and len(self._queues) <= FEW else None
+        """What every claiming trip names, if there is nothing to decide."""
 
     def claiming(self, home: str, want: int, now: int) -> tuple[str, ...]:
         """The queues of a trip that is to claim up to `want` jobs; `home`, which every trip names, is in its place among them.

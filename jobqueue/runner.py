@@ -116,7 +116,7 @@ class Runner:
                 account.held.appendleft(element)
                 self.current = None
                 return 0
-            if not (left or kind.brief):
+            if not (left or kind.short or kind.brief):
                 self._around.title(f"{kind.type} {envelope.id[:6]}")
                 self.titled = True
             elif self.titled:

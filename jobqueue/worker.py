@@ -76,11 +76,7 @@ class Worker:
                 if leaving:
                     self._trip(session, self._order.all(), want=0, return_next=True)
                 else:
-                    home, want = self._account.home, self.kinds.want()
-                    ready = self._order.woken(woken) if woken else ()
-                    order = ready or self._order.claiming(home, want, self.runner.ended)
-                    self._trip(session, order, want=want, return_next=bool(woken))
-                    found = self._order.found(order, self._account.home if self._account.held else None)
+                    found = self._claim(session, woken)
                 if waited and session.settled():
                     self._trip(session, self._order.all(), keep=len(self._account.held), want=0, return_next=True)
                 waited, woken = False, ()
@@ -171,6 +167,20 @@ class Worker:
         return session.wait([q for q in self.queues if q not in deaf], POLL if deaf else IDLE_LOOK)
 
     # ------------------------------------------------------------------ trips
+
+    def _claim(self, session: Session, woken: Sequence[str]) -> bool:
+        """Settle what is done and claim; what has ended a wait (`woken`: queues), or else by order. False: nothing is held, and not
+        every queue was looked at."""
+        order, want = self._order, self.kinds.want()
+        if woken:
+            named = order.woken(woken)
+        elif order.fixed is not None:
+            self._trip(session, order.fixed, want=want)
+            return True
+        else:
+            named = order.claiming(self._account.home, want, self.runner.ended)
+        self._trip(session, named, want=want, return_next=bool(woken))
+        return order.found(named, self._account.home if self._account.held else None)
 
     def _trip(
         self,

@@ -250,7 +250,7 @@ class RowWriter:
     def claimed(self, trip: int, held: int, queue: bytes) -> None:
         """After a trip: nothing started, nothing running, `held` jobs of `queue` held."""
         self._trip, self._started, self._held, self._queue = trip, 0, held, queue
-        self._write(0, 0, 0)
+        self._rest()
 
     def start(
         self,
@@ -275,19 +275,20 @@ class RowWriter:
     def idle(self, done: int, busy_ns: int) -> None:
         """Nothing runs now; `done` jobs finished so far, `busy_ns` spent in them."""
         self._done, self._busy = done, busy_ns
-        self._write(0, 0, 0)
+        self._rest()
 
     def abort_word(self) -> tuple[int, int]:
         """(job number, reason) as the master last wrote it; (0, 0): never."""
         word: int = self._words[(self._base + _ABORT) // 8]
         return word >> 8, word & 0xFF
 
-    def _write(self, start_ns: int, soft_ns: int, hard_ns: int) -> None:
-        self.beat()
+    def _rest(self) -> None:
+        """Nothing runs, and the loop turns."""
+        self._words[self._beat_at] = time.monotonic_ns()
         turn = self._turn + 1
         self._pack(
             self._map, self._copies[turn & 1], self._trip, self._started, self._held, self._number,
-            start_ns, soft_ns, hard_ns, self._done, self._busy, self._queue, self._job, self._type,
+            0, 0, 0, self._done, self._busy, self._queue, self._job, self._type,
         )  # fmt: skip
         self._words[self._turn_at] = self._turn = turn
 

@@ -68,17 +68,11 @@ class WorkerVerbs(Verbs):
             raise Fenced(worker) if reply == b"FENCED" else Stale(worker, trip)
         length, source, lost, cancelled, now, paused, broken, jobs, refused = reply
         queues = command.queues
-        return Claim(
-            length,
-            queues[source - 1] if source else home,
-            jobs,
-            lost,
-            frozenset(queues[i - 1] for i in paused) if paused else NONE,
-            bool(cancelled),
-            now,
-            frozenset(queues[i - 1] for i in broken) if broken else NONE,
-            queues[refused - 1] if refused else "",
-        )
+        queue = queues[source - 1] if source else home
+        if not (paused or broken or refused):
+            return Claim(length, queue, jobs, lost, NONE, cancelled == 1, now)
+        deaf, odd = (frozenset(queues[i - 1] for i in some) for some in (paused, broken))
+        return Claim(length, queue, jobs, lost, deaf, cancelled == 1, now, odd, queues[refused - 1] if refused else "")
 
     def _trip_command(self, worker: str, home: str, order: tuple[str, ...]) -> TripCommand:
         queues = order if home in order else (*order, home)

@@ -84,6 +84,23 @@ def test_a_worker_killed_between_its_wakeup_and_its_claim_loses_nothing(jqd: New
     eventually(lambda: nothing_waits(client))
 
 
+def test_a_worker_that_one_of_its_queues_has_given_up_is_replaced(jqd: NewJqd, server: Server) -> None:
+    """A steward elsewhere thought it dead there. It goes on with the others until there is something to claim, and then somebody else does."""
+    one, client = jqd(pools=[{"name": "default", "processes": 1, "queues": ["default", "other"]}]), server.client()
+    [pid] = one.pids("worker")
+    [name] = [field.decode() for field in client.hkeys("jq:{other}:workers")]
+    client.hdel("jq:{other}:workers", name)
+    push(client, job("note", {"name": "default"}))
+    eventually(lambda: one.runs("note"))
+    assert one.pids("worker") == [pid]
+    push(client, job("note", {"name": "other"}), queue="other")
+    eventually(lambda: one.names("note") == ["default", "other"])
+    assert one.pids("worker") != [pid]
+    eventually(lambda: nothing_waits(client, ["default", "other"]))
+    assert one.stop() == 0
+    assert leftovers(client) == {}
+
+
 def test_the_masters_death_lets_workers_finish_and_a_new_one_start(jqd: NewJqd, server: Server) -> None:
     one, client = jqd(), server.client()
     push(client, job("sleep", {"name": "a", "seconds": 1.0}))
