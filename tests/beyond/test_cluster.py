@@ -8,6 +8,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -15,6 +17,7 @@ import redis
 from jobqueue import JobQueue
 from jobqueue.errors import JobQueueError
 from jobqueue.settings import RedisSettings
+from tests.support.certificates import Authority
 from tests.support.clusters import Cluster
 from tests.support.jqd import job, leftovers, nothing_waits, push, stats
 from tests.support.servers import debian_binary, embedded_binary
@@ -31,7 +34,7 @@ BINARIES = {"embedded": embedded_binary(), "debian": debian_binary()}
 def new_cluster() -> Iterator[NewCluster]:
     made: list[Cluster] = []
 
-    def new(kind: str = "embedded", **options: int) -> Cluster:
+    def new(kind: str = "embedded", **options: Any) -> Cluster:
         binary = BINARIES[kind] or BINARIES["debian"]
         if binary is None:
             pytest.skip("no server that can be a node is installed")
@@ -264,12 +267,69 @@ def test_a_shard_that_is_down_stops_its_own_queues_alone_and_its_jobs_run_when_i
     assert leftovers(client) == {}
 
 
+def test_everything_over_tls(jqd: NewJqd, new_cluster: NewCluster, authority: Authority) -> None:
+    """Also the nodes that only another one names: each is known by its address, and its certificate is checked for that."""
+    if BINARIES["debian"] is None:
+        pytest.skip("redis-server is not installed")
+    signed = authority.sign("node", "IP:127.0.0.1")
+    files = ("--tls-cert-file", signed.cert, "--tls-key-file", signed.key, "--tls-ca-cert-file", authority.cert)
+    cluster = new_cluster("debian", replicas=0, tls=(*files, "--tls-auth-clients", "no"))
+    queues = spread(cluster)
+    first = cluster.url.partition(",")[0]
+    url = f"{first}?ssl_ca_certs={quote(authority.cert, safe='/')}"
+    one = jqd(url=url, pools=pool(*queues))
+    with JobQueue(url) as producer:
+        for queue in queues:
+            producer.enqueue("note", {"name": queue}, queue=queue)
+    eventually(lambda: sorted(one.names("note")) == sorted(queues))
+    plain = {f"laddr=127.0.0.1:{port} " for port in cluster.nodes}
+    for port in cluster.nodes:
+        lines = [line for line in cluster.ask(port, "CLIENT", "LIST").decode().splitlines() if " name=jqd" in line]
+        assert lines
+        assert not [line for line in lines if any(address in line for address in plain)]
+    assert one.stop() == 0
+    assert leftovers(cluster.client()) == {}
+    with pytest.raises(JobQueueError, match="ssl_ca_certs"), JobQueue(first) as producer:
+        producer.enqueue("note", {"name": "nobody"}, queue=queues[0])
+
+
+@pytest.mark.slow
+def test_a_frozen_shard_stops_its_own_queues_alone_and_the_steward_stays(jqd: NewJqd, new_cluster: NewCluster) -> None:
+    """It takes connections and answers nothing: the worst way to be away, for each attempt costs its whole patience."""
+    cluster = new_cluster(replicas=0)
+    frozen, other, third = spread(cluster)
+    one, client = jqd(url=cluster.url, pools=pool(frozen, other, third)), cluster.client()
+    push(client, *(job("sleep", {"name": f"frozen{n}", "seconds": 0.02}) for n in range(60)), queue=frozen)
+    eventually(lambda: len(one.runs("slept")) > 5)
+    node, steward = cluster.nodes[cluster.masters[0]], one.pid_of("steward")
+    os.kill(node.pid, signal.SIGSTOP)
+    survivor = redis.Redis(port=cluster.masters[1])
+    end, n = time.monotonic() + 20, 0
+    while time.monotonic() < end:
+        push(survivor, job("note", {"name": f"other{n}"}), queue=other)
+        n += 1
+        eventually(lambda: len(one.runs("note")) >= n, 45)  # noqa: B023
+    push(survivor, job("sleep", {"name": "victim", "seconds": 0.1, "killed": True}), queue=other)
+    eventually(lambda: "victim" in one.names("sleep"), 45)
+    os.kill(next(int(run[2]) for run in one.runs("sleep") if run[1] == "victim"), signal.SIGKILL)
+    eventually(lambda: "victim" in one.names("slept"), 45)
+    survivor.close()
+    assert one.pid_of("steward") == steward
+    assert not one.events("role killed")
+    os.kill(node.pid, signal.SIGCONT)
+    eventually(lambda: len({name for name in one.names("slept") if name.startswith("frozen")}) == 60, 30)
+    client = cluster.client()
+    eventually(lambda: nothing_waits(client, (frozen, other, third)), 15)
+    assert one.stop() == 0
+    assert leftovers(client) == {}
+
+
 def test_the_job_of_a_killed_worker_runs_again_at_once(jqd: NewJqd, new_cluster: NewCluster) -> None:
     cluster = new_cluster(replicas=0)
     queues = spread(cluster)
     one, client = jqd(url=cluster.url, pools=pool(*queues)), cluster.client()
     for queue in queues:
-        push(client, job("sleep", {"name": queue, "seconds": 0.5}), queue=queue)
+        push(client, job("sleep", {"name": queue, "seconds": 0.1, "killed": True}), queue=queue)
         eventually(lambda queue=queue: queue in one.names("sleep"))  # type: ignore[misc]
         pid = next(int(run[2]) for run in one.runs("sleep") if run[1] == queue)
         os.kill(pid, signal.SIGKILL)

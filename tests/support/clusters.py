@@ -30,13 +30,22 @@ class Client(RedisCluster):
 
 
 class Cluster:
-    """`nodes`: by port, masters first (`masters`), then replicas. `down_after`: ms until a silent node counts as gone."""
+    """`nodes`: by port, masters first (`masters`), then replicas. `down_after`: ms until a silent node counts as gone. `tls`: options of
+    the server that name certificates; then each node has a port with TLS, too, which is what `url` names (`tls_ports`: by port)."""
 
     def __init__(
-        self, binary: str, *, masters: int = 3, replicas: int = 1, down_after: int = 1500, options: tuple[str, ...] = ()
+        self,
+        binary: str,
+        *,
+        masters: int = 3,
+        replicas: int = 1,
+        down_after: int = 1500,
+        options: tuple[str, ...] = (),
+        tls: tuple[str, ...] = (),
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="jq-"))
-        self._binary, self._down_after, self._options = binary, down_after, options
+        self._binary, self._down_after, self._options, self._tls = binary, down_after, options, tls
+        self.tls_ports: dict[int, int] = {}
         self.nodes: dict[int, Server] = {}
         self._buses: dict[int, int] = {}
         self._clients: list[Any] = []
@@ -47,7 +56,8 @@ class Cluster:
         except BaseException:
             self.close()
             raise
-        self.url = f"redis+cluster://{','.join(f'127.0.0.1:{port}' for port in self.masters)}"
+        ports = [self.tls_ports.get(port, port) for port in self.masters]
+        self.url = f"redis{'s' if tls else ''}+cluster://{','.join(f'127.0.0.1:{port}' for port in ports)}"
 
     def _start(self) -> int:
         """One more node that knows nobody."""
@@ -57,6 +67,17 @@ class Cluster:
         more = ["--port", str(port), "--cluster-port", str(bus), "--cluster-enabled", "yes", "--bind", "127.0.0.1"]
         more += ["--cluster-node-timeout", str(self._down_after), "--cluster-require-full-coverage", "no"]
         more += ["--appendonly", "yes", "--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"]
+        if self._tls:
+            self.tls_ports[port] = free_port()
+            more += [
+                "--tls-port",
+                str(self.tls_ports[port]),
+                "--tls-cluster",
+                "yes",
+                "--tls-replication",
+                "yes",
+                *self._tls,
+            ]
         self.nodes[port], self._buses[port] = Server(self._binary, home, *more, *self._options), bus
         return port
 
