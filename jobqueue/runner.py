@@ -47,7 +47,7 @@ class Runner:
         """A trip was: what it settled is final, and is counted some moments later at the most."""
         self.since = time.monotonic_ns()
         self._now_ms = claim.now_ms
-        if self.since >= self._report_at:
+        if self._touched and self.since >= self._report_at:
             self.report()
 
     def report(self) -> None:
