@@ -66,12 +66,12 @@ class WorkerVerbs(Verbs):
             reply = self._run("settle", names, args)
         if isinstance(reply, bytes):
             raise Fenced(worker) if reply == b"FENCED" else Stale(worker, trip)
-        length, source, lost, cancelled, now, paused, broken, jobs, refused = reply
+        length, source, lost, cancelled, now, paused, broken, refused, *jobs = reply
         queues = command.queues
         queue = queues[source - 1] if source else home
         if not (paused or broken or refused):
             return Claim(length, queue, jobs, lost, NONE, cancelled == 1, now)
-        deaf, odd = (frozenset(queues[i - 1] for i in some) for some in (paused, broken))
+        deaf, odd = (frozenset(queues[i - 1] for i in some or ()) for some in (paused, broken))
         return Claim(length, queue, jobs, lost, deaf, cancelled == 1, now, odd, queues[refused - 1] if refused else "")
 
     def _trip_command(self, worker: str, home: str, order: tuple[str, ...]) -> TripCommand:

@@ -3,24 +3,25 @@
 -- Which queues are paused is told only as far as it looked: a worker that got jobs need not know.
 -- Small jobs are moved sixteen at a time and then more; behind one of more than 4 KiB one at a time, so that large payloads
 -- never block the server; a claim ends at 256 KiB.
-local jobs, paused, broken, from, cancelled, refused, bytes, room = {}, {}, {}, 0, 0, 0, 0, 262144
+local answer, got, paused, broken, from, cancelled, refused, bytes, room = {0, 0, 0, 0, 0, 0, 0, 0}, 0, {}, {}, 0, 0, 0, 0, 262144
+local function add(job) got, bytes, answer[9 + got] = got + 1, bytes + #job, job end
 local function take(source, target)
-  while #jobs < want and bytes < room do
-    local many = math.min(want - #jobs, math.max(16, #jobs))
-    if many == 1 or #jobs == 0 or #jobs[#jobs] > 4096 then
+  while got < want and bytes < room do
+    local many = math.min(want - got, math.max(16, got))
+    if many == 1 or got == 0 or #answer[8 + got] > 4096 then
       local job = redis.pcall('LMOVE', source, target, 'RIGHT', 'LEFT')
       if type(job) == 'table' and job.err then return false end
       if not job then return true end
-      jobs[#jobs + 1], bytes = job, bytes + #job
+      add(job)
     else
-      local part, first, i = redis.pcall('LRANGE', source, -many, -1), #jobs + 1, 0
+      local part, first = redis.pcall('LRANGE', source, -many, -1), got + 1
       if part.err then return false end
       if #part == 0 then return true end
       for j = #part, 1, -1 do
         if bytes + #part[j] > room then bytes = room break end
-        jobs[#jobs + 1], bytes, i = part[j], bytes + #part[j], i + 1
+        add(part[j])
       end
-      if i > 0 then call('LPUSH', target, unpack(jobs, first)); call('RPOP', source, i) end
+      if got >= first then call('LPUSH', target, unpack(answer, 8 + first)); call('RPOP', source, got - first + 1) end
     end
   end
   return true
@@ -34,7 +35,7 @@ local function visit(k, g, claiming)
   elseif claiming then
     if k ~= h then call('HSET', KEYS[k + 1], w, trip) end
     if not ((not odd or take(KEYS[k + 2], KEYS[k])) and take(KEYS[k + 3], KEYS[k])) then broken[#broken + 1] = g end
-    if #jobs > 0 then from = g; cancelled = odd and call('EXISTS', KEYS[k + 5]) or 0 end
+    if got > 0 then from = g; cancelled = odd and call('EXISTS', KEYS[k + 5]) or 0 end
   end
   while odd and ARGV[8] == '1' do
     local back = redis.pcall('LMOVE', KEYS[k + 2], KEYS[k + 3], 'LEFT', 'RIGHT')

@@ -4,7 +4,8 @@
 -- ARGV 1 worker  2 number of queues  3 which of them is home  4 trip  5 last applied trip of home  6 keep  7 want  8 return next (1/0)
 --      then operations on the finished jobs, oldest first:
 --      A n | a counter unique id | R delay-ms element | B element unique id dead_max | Q element      (unique: index in KEYS or 0; Q '': as it was)
--- Returns 'FENCED' | 'STALE' | {length, queue index, lost, cancelled, now ms, {paused}, {broken}, {jobs}, refused}.   Caller: a worker.
+-- Returns 'FENCED' | 'STALE' | {length, queue index, lost, cancelled, now ms, {paused} or 0, {broken} or 0, refused, jobs ...}
+--      (flat, for each table of an answer costs the server as much as a command).   Caller: a worker.
 local w, last, h, trip = ARGV[1], 6 * ARGV[2], 6 * ARGV[3] - 5, tonumber(ARGV[4])
 local keep, want, bar, call = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[1] .. ':bar', redis.call
 local function refusal(workers, expected)
@@ -61,4 +62,6 @@ if held > keep then call('LTRIM', proc, held - keep, -1) end
 if n > 0 and n >= here then call('DEL', proc) elseif n > 0 then call('RPOP', proc, n) end
 call('HSET', KEYS[h + 1], w, trip)
 --#include claim
-return {math.min(held, keep), from, lost, cancelled, now, paused, broken, jobs, refused}
+answer[1], answer[2], answer[3], answer[4], answer[5] = math.min(held, keep), from, lost, cancelled, now
+answer[6], answer[7], answer[8] = #paused > 0 and paused or 0, #broken > 0 and broken or 0, refused
+return answer
