@@ -51,7 +51,7 @@ def floor(place: Ground, jobs: int, *, tcp: bool = False, workers: int = 2) -> f
                 wire = Wire(server, "floor", 10)
                 command = pack("EVALSHA", wire.call("SCRIPT", "LOAD", BARE), 2, "floor", f"taken{number}")
                 os.read(goes[0], 1)
-                while wire.exchange(command) is not None:
+                while isinstance(wire.exchange(command), bytes):
                     pass
             finally:
                 os._exit(0)

@@ -75,6 +75,8 @@ class Account:
             self.done.clear()
         apart = found.owe is not None
         applied = found.trips.get(self.home, found.applied) if apart else found.applied
+        if not apart and self.applied < applied != self.unanswered:
+            raise Confused(f"trip {applied} was carried out, which was none that could be")
         if applied < self.applied:
             lost = len(self.done)
             self.done.clear()

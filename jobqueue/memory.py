@@ -158,7 +158,6 @@ class MemoryQueue:
     def _claim(
         self, worker: str, trip: int, home: str, order: Sequence[str], want: int
     ) -> tuple[str, list[bytes], str]:
-        refused = ""
         for queue in order if want else ():
             q = self.state(queue)
             if q.paused is not None or not (q.next or q.pending):
@@ -167,8 +166,7 @@ class MemoryQueue:
                 try:
                     self._check_trip(q, worker, trip, None)
                 except (Fenced, Stale):
-                    refused = queue
-                    continue
+                    return "", [], queue
                 q.workers[worker] = trip
             jobs: list[bytes] = []
             size = 0
@@ -177,8 +175,8 @@ class MemoryQueue:
                 size += len(jobs[-1])
             if jobs:
                 q.keep(worker, deque(reversed(jobs)))
-                return queue, jobs, refused
-        return "", [], refused
+                return queue, jobs, ""
+        return "", [], ""
 
     def reconcile(self, worker: str, bar: int, queues: Sequence[str]) -> Reconciled:
         """See WorkerPort."""
@@ -186,7 +184,7 @@ class MemoryQueue:
         if any(worker not in q.workers for q in states.values()):
             raise Fenced(worker)
         for q in states.values():
-            q.bars[worker] = bar
+            q.bars[worker] = max(bar, q.bars.get(worker, 0))
         trips = {queue: q.workers[worker] for queue, q in states.items()}
         return Reconciled(trips, {queue: list(reversed(q.held(worker))) for queue, q in states.items()})
 

@@ -13,15 +13,17 @@ from collections.abc import Sequence
 from typing import Final
 
 FEW: Final = 4
-LOOK_NS: Final = 5_000_000
-"""How long more than a few empty queues count as empty for claims of many jobs: less than the work such a claim may hold."""
 
 
 class Order:
-    """`queues` in claiming order; with `weights` (one for each) the order is drawn anew for each trip."""
+    """`queues` in claiming order; with `weights` (one for each) the order is drawn anew for each trip. `budget`: seconds of work a claim
+    may hold; as long do more than a few empty queues count as empty for claims of many jobs."""
 
-    def __init__(self, queues: Sequence[str], weights: Sequence[int] | None, rng: random.Random) -> None:
+    def __init__(
+        self, queues: Sequence[str], weights: Sequence[int] | None, rng: random.Random, budget: float = 0.0
+    ) -> None:
         self._queues, self._weights, self._rng = tuple(queues), weights, rng
+        self._budget_ns = int(budget * 1e9)
         self._reach = min(FEW, len(self._queues))
         self._look_at = 0
         self.fixed = self._queues if weights is None and len(self._queues) <= FEW else None
@@ -38,12 +40,13 @@ class Order:
         if reach > FEW:
             if want > 1 and now < self._look_at:
                 return (home,)
-            self._look_at = now + LOOK_NS
+            self._look_at = now + self._budget_ns
         return self._queues[:reach]
 
     def woken(self, queues: Sequence[str]) -> tuple[str, ...]:
-        """For the trip that fetches what ended a wait: those of all queues a job came for."""
-        return tuple(queue for queue in self.all() if queue in queues)
+        """For the trip that fetches what ended a wait: all down to the last of `queues`, which a job came for."""
+        order = self.all()
+        return order[: 1 + max(order.index(queue) for queue in queues)]
 
     def all(self) -> tuple[str, ...]:
         """Every queue: for the trips that look after `next` or end the work."""

@@ -60,7 +60,7 @@ class Claim(NamedTuple):
     claiming. `jobs`: newly claimed, in running order, all from `queue`. `lost`: settlements whose job was not in the
     list any more. `paused`: queues named in the order that are paused. `broken`: those whose ready list is a key of
     another type. `cancelled`: some id is marked as cancelled in `queue`. `refused`: a queue that has jobs and does not
-    let this worker claim: it is fenced there."""
+    let this worker claim: it is fenced there, or a reconcile has barred this trip. Then nothing is claimed."""
 
     length: int
     queue: str
@@ -148,7 +148,7 @@ class StewardPort(Protocol):
         """worker → end of its lease, and the server's time, both ms."""
 
     def fence(self, worker: str, queue: str) -> tuple[int, list[bytes]]:
-        """Bar a dead worker from every further trip, then tell its last applied one (-1 if unknown) and its list,
+        """Bar a dead worker's trips from this queue for ever, then tell its last applied one (-1 if unknown) and its list,
         oldest first. Can be repeated with the same answer until `recover` is through."""
 
     def recover(self, worker: str, queue: str, done: Sequence[Settlement], counter: str) -> int:

@@ -21,6 +21,7 @@ from jobqueue.retry import decide
 from jobqueue.settlement import dispose
 from jobqueue.surroundings import Surroundings
 
+IDLE, BUSY = "idle", "busy"
 REPORT_NS = 100_000_000
 """Between two reports to the metrics: what a killed worker may take along."""
 SAFE_NS = 20_000_000
@@ -30,15 +31,14 @@ SAFE_NS = 20_000_000
 class Runner:
     """`current`: what runs, for the context of log lines. `since`: when the last trip was answered (monotonic ns); `ended`:
     when the last job ended. `number`: of the job that runs, or ran last. `done`, `busy_ns`: jobs run so far, and the time
-    spent in them. `uneasy`: a job failed since that was last looked at, perhaps for what is wrong with this process. `titled`: the
-    process's title names a job."""
+    spent in them. `uneasy`: a job failed since that was last looked at, perhaps for what is wrong with this process."""
 
     def __init__(self, account: Account, kinds: Kinds, around: Surroundings, rng: random.Random) -> None:
         self._account, self._kinds, self._around, self._rng = account, kinds, around, rng
         self.armed = Armed()
         self.current: Envelope | None = None
         self.number = self.done = self.busy_ns = self.since = self.ended = 0
-        self.uneasy = self.titled = False
+        self.uneasy = self._named = self._resting = False
         self._now_ms = self._report_at = 0
         self._touched: list[Kind] = []
         self._unknown: set[str] = set()
@@ -68,6 +68,16 @@ class Runner:
     def idle(self) -> None:
         """Tell the scoreboard that nothing runs."""
         self._around.board.idle(self.done, self.busy_ns)
+
+    def show(self, title: str, *, named: bool = False) -> None:
+        """In the process's title: a job (`named`), or what this worker does in general."""
+        self._around.title(title)
+        self._named, self._resting = named, title == IDLE
+
+    def busy(self) -> None:
+        """This worker has been at work for a while, with jobs too brief for a title of their own."""
+        if self._resting:
+            self.show(BUSY)
 
     def refusal(
         self, kind: Kind, envelope: Envelope, malformed: codec.Malformed | None, cancelled: frozenset[str]
@@ -117,11 +127,9 @@ class Runner:
                 self.current = None
                 return 0
             if not (left or kind.short or kind.brief):
-                self._around.title(f"{kind.type} {envelope.id[:6]}")
-                self.titled = True
-            elif self.titled:
-                self._around.title("busy")
-                self.titled = False
+                self.show(f"{kind.type} {envelope.id[:6]}", named=True)
+            elif self._named:
+                self.show(BUSY)
             payload = envelope.payload if kind.raw is None else codec.body(element)
             job = self._job(kind, envelope, bytes(payload), soft) if kind.wants_job else None
             outcome = execute(kind.call, payload, job, self.armed, self.number)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ is known: a new session reconciles before anything else.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from typing import Literal
 
@@ -21,7 +22,7 @@ from jobqueue.kinds import Kinds
 from jobqueue.order import Order
 from jobqueue.outcome import Outcome
 from jobqueue.port import Claim
-from jobqueue.runner import Runner
+from jobqueue.runner import IDLE, Runner
 from jobqueue.surroundings import Session, Surroundings
 
 LEASE_MS = 12_000
@@ -47,7 +48,7 @@ class Worker:
         self.name, self.queues = name, tuple(queues)
         self.kinds, self.around, self.rng = kinds, around, rng
         self.stopping = False  # set by the signal handler
-        self._order = Order(queues, weights, rng)
+        self._order = Order(queues, weights, rng, kinds.budget)
         self._account = Account(self.queues[0])
         self.runner = Runner(self._account, kinds, around, rng)
         self._session: Session | None = None
@@ -106,6 +107,8 @@ class Worker:
         runner = self.runner
         if now or runner.uneasy or runner.ended >= self._turn_at:
             self.around.turn()
+            if not now:
+                runner.busy()
             runner.uneasy = False
             self._turn_at = runner.ended + TURN_NS
 
@@ -160,11 +163,12 @@ class Worker:
         if self._leaving():
             return ()
         self.runner.report()
-        self.around.title("idle")
-        self.runner.titled = False
+        self.runner.show(IDLE)
         assert self._last is not None
         deaf = self._last.paused | self._last.broken
-        return session.wait([q for q in self.queues if q not in deaf], POLL if deaf else IDLE_LOOK)
+        woken = session.wait([q for q in self.queues if q not in deaf], POLL if deaf else IDLE_LOOK)
+        self._turn_at = time.monotonic_ns() + TURN_NS
+        return woken
 
     # ------------------------------------------------------------------ trips
 

@@ -137,7 +137,7 @@ class Workers:
     def ask_stacks(self, now: float) -> None:
         """Whoever nears its hard limit is asked where it is, once a job: after the limit there is nobody to ask."""
         for slot in self.slots.values():
-            near = slot.job is not None and slot.job.hard_at - now < lastwords.LEAD
+            near = slot.job is not None and max(slot.job.soft_at, slot.job.hard_at - lastwords.LEAD) < now
             if near and slot.job is not None and self._asked.get(slot.number) != (slot.birth, slot.job.number):
                 self._asked[slot.number] = (slot.birth, slot.job.number)
                 self._signal(slot, lastwords.STACK)

@@ -112,7 +112,7 @@ class World:
         for i, flight in enumerate(s.flights):
             store = self.thawed(s.kept)
             sent(store, flight)
-            yield "late trip", s._replace(kept=self.frozen(store), flights=s.flights[:i] + s.flights[i + 1 :])
+            yield f"late {flight[:2]}", s._replace(kept=self.frozen(store), flights=s.flights[:i] + s.flights[i + 1 :])
         for i, w in enumerate(s.workers):
             if w.alive:
                 yield from self.of_worker(s, i, w)
@@ -132,6 +132,8 @@ class World:
             for queue in QUEUES:
                 if queue not in {asked[0] for asked in w.asked}:
                     yield f"{w.name} reconciles {queue}", self.reconciles(s, i, w, queue)
+                    if s.cuts:
+                        yield f"{w.name} reconciles {queue}, cut", self.cut_off(s, i, barring(w), queue)
             return
         if w.running is not None:
             ran = Counter(dict(s.ran)) + Counter([w.running])
@@ -168,9 +170,14 @@ class World:
         account.arrive(answer)
         yield named, put(then, i, away.after(account, fresh=False))
 
+    @staticmethod
+    def cut_off(s: State, i: int, w: Worker, queue: str) -> State:
+        """It reaches this queue later or never, and the worker begins anew."""
+        begun_anew = put(s, i, w._replace(asked=(), bar=0))
+        return begun_anew._replace(flights=(*s.flights, (w.name, w.bar, queue)), cuts=s.cuts - 1)
+
     def reconciles(self, s: State, i: int, w: Worker, queue: str) -> State:
-        account = w.account()
-        w = w if w.bar else w.after(account)._replace(bar=account.bar(), number=account.number)
+        w = barring(w)
         store = self.thawed(s.kept)
         try:
             found = store.reconcile(w.name, w.bar, [queue])
@@ -238,9 +245,20 @@ class World:
 
 def sent(store: MemoryQueue, flight: tuple[Any, ...]) -> Any:
     try:
+        if len(flight) == 3:
+            return store.reconcile(flight[0], flight[1], [flight[2]])
         return store.settle(*flight)
     except (Fenced, Stale) as refused:
         return type(refused)
+
+
+def barring(w: Worker) -> Worker:
+    """With a number for the reconcile that is under way, or begins."""
+    if w.bar:
+        return w
+    account = w.account()
+    bar = account.bar()
+    return w._replace(number=account.number, bar=bar)
 
 
 def begun(account: Account) -> dict[str, Any]:
@@ -280,13 +298,14 @@ def check(s: State, jobs: set[bytes]) -> None:
                 )
 
 
-TROUBLES = [(2, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1)]
+QUICK = [(3, 0, 0, 1), (1, 1, 0, 1), (1, 0, 1, 1)]
+LONG = [(0, 1, 1, 1), (2, 0, 0, 2), (1, 1, 0, 2), (1, 0, 1, 2), (0, 1, 1, 2)]
 
 
 @pytest.mark.parametrize(
     ("cuts", "lies", "kills", "first"),
-    [*((*trouble, 1) for trouble in TROUBLES), *(pytest.param(*trouble, 2, marks=pytest.mark.slow) for trouble in TROUBLES)],
-)  # fmt: skip
+    [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in LONG)],
+)
 def test_every_order_with_two_queues(
     cuts: int, lies: int, kills: int, first: int, record_property: Callable[[str, object], None]
 ) -> None:
@@ -311,6 +330,15 @@ class Unbarred(MemoryQueue):
         return super().reconcile(worker, 0, queues)
 
 
+class Lowered(MemoryQueue):
+    """A late reconcile takes the bar back to where it was."""
+
+    def reconcile(self, worker: str, bar: int, queues: Sequence[str]) -> Reconciled:
+        for queue in queues:
+            self.state(queue).bars.pop(worker, None)
+        return super().reconcile(worker, bar, queues)
+
+
 class Unrecorded(MemoryQueue):
     """A trip is recorded at home alone."""
 
@@ -326,7 +354,7 @@ class Unrecorded(MemoryQueue):
 
 
 @pytest.mark.parametrize(
-    ("mistake", "cuts", "lies"), [(Unasked, 0, 1), (Unbarred, 1, 0), (Unrecorded, 0, 0)], ids=lambda x: getattr(x, "__name__", "")
+    ("mistake", "cuts", "lies"), [(Unasked, 0, 1), (Unbarred, 1, 0), (Lowered, 3, 0), (Unrecorded, 0, 0)], ids=lambda x: getattr(x, "__name__", "")
 )  # fmt: skip
 def test_it_finds_a_mistake(mistake: type[MemoryQueue], cuts: int, lies: int) -> None:
     """A search that cannot fail would show nothing."""

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from jobqueue import codec
+from jobqueue.account import Account
 from jobqueue.handlers import Registry, TypePolicy
 from jobqueue.kinds import RUNS_KNOWN, Kinds
 from jobqueue.memory import MemoryQueue
 from jobqueue.port import Claim, NewJob, Settlement
+from jobqueue.runner import IDLE, Runner
 from jobqueue.settings import QueueSettings
 from jobqueue.surroundings import Surroundings
 from jobqueue.worker import Worker
@@ -82,7 +85,7 @@ def ran() -> list[str]:
     return []
 
 
-def make(ran: list[str]) -> tuple[Watched, Board, Worker]:
+def make(ran: list[str], *queues: str) -> tuple[Watched, Board, Worker]:
     registry = Registry()
 
     def tiny(name: str) -> None:
@@ -103,11 +106,11 @@ def make(ran: list[str]) -> tuple[Watched, Board, Worker]:
         title=lambda text: None,
         recycle_due=lambda done: False,
     )
-    kinds = Kinds(registry.prepare(), lambda queue: QueueSettings(), 0.005, 64)
+    kinds = Kinds(registry.prepare(), lambda queue: QueueSettings(), 1.0, 64)  # a slow machine must not end a batch
     kind = kinds.get("default", "tiny")
     for _ in range(RUNS_KNOWN + 40):
         kinds.ran(kind, 0.00001)
-    worker = Worker("w", ("default",), None, kinds, around, random.Random(1))
+    worker = Worker("w", queues or ("default",), None, kinds, around, random.Random(1))
     session.worker = worker
     return session, board, worker
 
@@ -156,3 +159,53 @@ def test_a_worker_that_still_owes_settlements_does_not_leave(ran: list[str], mon
     assert worker.run() == "stopping"
     assert answers == []
     assert len(session.trips) == 3, "each of them a chance to settle"
+
+
+def test_a_worker_refused_by_a_queue_leaves(ran: list[str]) -> None:
+    session, _, worker = make(ran, "default", "other")
+    session.queue.join("w", worker.queues, 1000)
+    worker._joined = True
+    session.queue.fence("w", "other")
+    session.queue.enqueue([NewJob("other", "x", b'{"type":"tiny","id":"x","payload":{"name":"x"}}')])
+    assert worker.run() == "fenced"
+    assert ran == []
+    assert session.queue.state("other").pending
+
+
+def test_the_title_of_a_worker_says_what_it_does_but_not_for_each_brief_job() -> None:
+    """A title costs more than a tiny job; so it names the long ones, and else says "busy" after a while."""
+    titles: list[str] = []
+    registry = Registry()
+
+    def nap() -> None: ...
+
+    registry.add(nap, TypePolicy("nap"))
+    around = Surroundings(
+        connect=Watched, pause=lambda seconds: None, board=Board(), meter=Meter(), log=lambda *_: None, title=titles.append,
+        recycle_due=lambda done: False,
+    )  # fmt: skip
+    kinds = Kinds(registry.prepare(), lambda queue: QueueSettings(), 0.005, 64)
+    runner, kind = Runner(Account("default"), kinds, around, random.Random(1)), kinds.get("default", "nap")
+
+    def run() -> None:
+        element = b'{"type":"nap","id":"abcdefgh","payload":{}}'
+        runner.run(kind, codec.decode(element), element, None, time.monotonic_ns())
+
+    runner.show(IDLE)
+    run()
+    assert titles == ["idle", "nap abcdef"], "nobody knows yet how long it takes"
+    for _ in range(RUNS_KNOWN):
+        kinds.ran(kind, 0.01)
+    run()
+    run()
+    assert titles[2:] == ["busy"]
+    runner.show(IDLE)
+    run()
+    assert titles[3:] == ["idle"]
+    runner.busy()
+    runner.busy()
+    assert titles[4:] == ["busy"]
+    for _ in range(50):
+        kinds.ran(kind, 1.0)
+    run()
+    assert titles[5:] == ["nap abcdef"]

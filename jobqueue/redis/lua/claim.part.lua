@@ -1,5 +1,5 @@
 -- The claiming half of settle: from the first queue in order that has jobs and is not paused. A key of a wrong type is reported, not fatal.
--- Another queue than home must accept the trip, too, before anything is taken from it: else it is `refused`, and nothing is.
+-- Another queue than home must accept the trip, too, before anything is taken from it: else it is `refused`, and nothing is claimed.
 -- Which queues are paused is told only as far as it looked: a worker that got jobs need not know.
 -- Small jobs are moved sixteen at a time and then more; behind one of more than 4 KiB one at a time, so that large payloads
 -- never block the server; a claim ends at 256 KiB.
@@ -45,5 +45,5 @@ end
 local may = want > 0 and (held == 0 or keep == 0)
 for k = 1, last, 6 do
   if from ~= 0 and ARGV[8] ~= '1' then break end
-  if k == h or call('EXISTS', KEYS[k + 2], KEYS[k + 3], KEYS[k + 4]) > 0 then visit(k, (k + 5) / 6, may and from == 0) end
+  if k == h or call('EXISTS', KEYS[k + 2], KEYS[k + 3], KEYS[k + 4]) > 0 then visit(k, (k + 5) / 6, may and from == 0 and refused == 0) end
 end
