@@ -97,6 +97,8 @@ class Story:
         text = block.text
         for old, new in self.replace.items():
             text = text.replace(old, new)
+        if self._running:  # others on this machine have nothing to do with it
+            text = text.replace("pgrep ", f"pgrep -s {self._running[-1].pid} ")
         file = block.words.get("file")
         if file:
             (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
