@@ -42,7 +42,8 @@ BARE = "redis.call('RPOP', KEYS[2]) return redis.call('LMOVE', KEYS[1], KEYS[2],
 
 def floor(place: Ground, jobs: int, *, tcp: bool = False, workers: int = 2) -> float:
     """Jobs a second of processes that do nothing but take them one at a time, each with one call of the smallest script that loses none."""
-    fill(place.client(), jobs, "floor")
+    client = place.client()
+    fill(client, jobs, "floor")
     server, goes = endpoint(RedisSettings(url=place.url(tcp))), os.pipe()
     pids = []
     for number in range(workers):
@@ -61,7 +62,11 @@ def floor(place: Ground, jobs: int, *, tcp: bool = False, workers: int = 2) -> f
     os.write(goes[1], b"x" * workers)
     for pid in pids:
         os.waitpid(pid, 0)
-    return jobs / (time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    for end in goes:
+        os.close(end)
+    assert not client.llen("floor"), "a bare process ended early"
+    return jobs / seconds
 
 
 def figures(

@@ -26,12 +26,13 @@ class Order:
         self._budget_ns = int(budget * 1e9)
         self._reach = min(FEW, len(self._queues))
         self._look_at = 0
-        self.fixed = self._queues if weights is None and len(self._queues) <= FEW else None
-        """What every claiming trip names, if there is nothing to decide."""
+        self._simple = weights is None and len(self._queues) <= FEW  # nothing to decide
 
     def claiming(self, home: str, want: int, now: int) -> tuple[str, ...]:
         """The queues of a trip that is to claim up to `want` jobs; `home`, which every trip names, is in its place among them.
         `now`: ns."""
+        if self._simple:
+            return self._queues
         if self._weights is not None:
             return self._drawn(self._weights)[: self._reach]
         reach = self._reach
@@ -55,7 +56,7 @@ class Order:
     def found(self, named: Sequence[str], queue: str | None) -> bool:
         """A claiming trip named these and got jobs of `queue`, or none. False: look further before waiting."""
         if queue is not None:
-            if queue in named and len(named) >= self._reach:
+            if not self._simple and queue in named and len(named) >= self._reach:
                 self._reach = min(len(self._queues), max(FEW, named.index(queue) + 1))
             return True
         self._look_at = 0

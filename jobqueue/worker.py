@@ -175,16 +175,10 @@ class Worker:
     def _claim(self, session: Session, woken: Sequence[str]) -> bool:
         """Settle what is done and claim; what has ended a wait (`woken`: queues), or else by order. False: nothing is held, and not
         every queue was looked at."""
-        order, want = self._order, self.kinds.want()
-        if woken:
-            named = order.woken(woken)
-        elif order.fixed is not None:
-            self._trip(session, order.fixed, want=want)
-            return True
-        else:
-            named = order.claiming(self._account.home, want, self.runner.ended)
+        order, account, want = self._order, self._account, self.kinds.want()
+        named = order.woken(woken) if woken else order.claiming(account.home, want, self.runner.ended)
         self._trip(session, named, want=want, return_next=bool(woken))
-        return order.found(named, self._account.home if self._account.held else None)
+        return order.found(named, account.home if account.held else None)
 
     def _trip(
         self,

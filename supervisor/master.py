@@ -118,7 +118,7 @@ class Master:
         return self.leaving.exit_code
 
     def _until(self) -> float:
-        moments = [self.wake_at, self.next_look, self.report.wake_at()]
+        moments = [self.wake_at, self.next_look, self.report.wake_at(), self.workers.wake_at()]
         if self.generations.candidate is not None:
             moments.append(self.generations.deadline)
         if self.leaving.stage is Stage.SWEEP:
@@ -136,6 +136,7 @@ class Master:
         self._tell_steward()  # before anything else: a dead worker's job waits for this word
         for number in turn.signals:
             self._signalled(number, now)
+        self.workers.dump_next(now)
         if now >= self.next_look:
             self.workers.look()
             self.workers.ask_stacks(now)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from supervisor import channel as channels
 from supervisor import fleet, lastwords, memory, rows, spawn
@@ -28,6 +27,8 @@ from supervisor.slot import Job, Slot, State
 from supervisor.spawn import Death
 
 REASONS = {Why.TIMEOUT: AbortReason.TIMEOUT, Why.DRAIN: AbortReason.DRAIN}
+
+STACK_APART: Final = 0.02  # seconds; a stack is written in about one millisecond
 
 # Starts a worker for a slot: (slot, birth, generation, the child's end). Returns its pid, 0 if that is not known yet,
 # or None if it cannot be started. The socket stays the caller's to close.
@@ -54,6 +55,8 @@ class Workers:
     _unknown: dict[int, Death] = field(default_factory=dict)
     _oom: OomCounter = field(default_factory=OomCounter.find)
     _births: int = 0
+    _to_dump: deque[int] = field(default_factory=deque)  # slots still to be asked for their stack by SIGUSR2
+    _dump_at: float = 0.0
     _asked: dict[int, tuple[int, int]] = field(default_factory=dict)  # slot → birth, job: asked for its stack
 
     def lay_out(self, pools: tuple[PoolSize, ...]) -> None:
@@ -119,14 +122,20 @@ class Workers:
                 os.kill(slot.pid, number)
 
     def dump_stacks(self) -> None:
-        """Have every worker write its Python stack; one that has not said hello would die of it.
+        """Have every worker write its Python stack, one after the other: a stack is many small writes, and all go to one log."""
+        self._to_dump.extend(self.slots)
 
-        One after the other, as far as that costs the master a tenth of a second: a stack is many small writes, and all go to one log.
-        """
-        asked = [slot for slot in self.slots.values() if slot.greeted is not None and slot.state is not State.KILLED]
-        for slot in asked:
-            self._signal(slot, signal.SIGUSR2)
-            time.sleep(min(0.01, 0.1 / len(asked)))
+    def dump_next(self, now: float) -> None:
+        """The next of them, if it is time. One that has not said hello would die of it."""
+        while self._to_dump and now >= self._dump_at:
+            slot = self.slots.get(self._to_dump.popleft())
+            if slot is not None and slot.greeted is not None and slot.state is not State.KILLED:
+                self._signal(slot, signal.SIGUSR2)
+                self._dump_at = now + STACK_APART
+
+    def wake_at(self) -> float:
+        """When `dump_next` has something to do."""
+        return self._dump_at if self._to_dump else inf
 
     def look(self) -> None:
         """Read from the rows what runs, and until when it may."""
@@ -140,11 +149,14 @@ class Workers:
                 self.slots[slot.number] = slot.running(job, beat)
 
     def ask_stacks(self, now: float) -> None:
-        """Whoever nears its hard limit is asked where it is, once a job: after the limit there is nobody to ask."""
+        """Whoever nears its hard limit, and has been told of its soft one, is asked where it is, once a job: after the limit there is
+        nobody to ask."""
         for slot in self.slots.values():
-            near = slot.job is not None and max(slot.job.soft_at, slot.job.hard_at - lastwords.LEAD) < now
-            if near and slot.job is not None and self._asked.get(slot.number) != (slot.birth, slot.job.number):
-                self._asked[slot.number] = (slot.birth, slot.job.number)
+            job = slot.job
+            if job is None or job.number != slot.aborted or job.hard_at - now >= lastwords.LEAD:
+                continue
+            if self._asked.get(slot.number) != (slot.birth, job.number):
+                self._asked[slot.number] = (slot.birth, job.number)
                 self._signal(slot, lastwords.STACK)
 
     def weigh(self) -> None:

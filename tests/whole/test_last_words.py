@@ -15,8 +15,8 @@ from tests.support.waiting import eventually
 from tests.whole.conftest import NewJqd
 
 HANDLERS = """
-import logging, os, signal, sys
-from jobqueue import handler
+import logging, os, signal, sys, time
+from jobqueue import JobTimeout, handler
 
 @handler("stuck", max_attempts=1, time_limit=0.5)
 def stuck():
@@ -26,6 +26,16 @@ def stuck():
 
 def where_it_hangs():
     sum(range(10**14))  # C code that looks at no signal
+
+@handler("stubborn", max_attempts=1, time_limit=0.3)
+def stubborn():
+    try:
+        time.sleep(60)
+    except JobTimeout:
+        where_it_stays()
+
+def where_it_stays():
+    while True: time.sleep(60)
 
 @handler("dies", max_attempts=1)
 def dies():
@@ -61,6 +71,15 @@ def test_a_worker_killed_at_its_hard_limit_leaves_its_stack_and_its_last_output(
     assert "looking at the pattern" in told
     assert "it is a long one" in told
     assert one.stop() == 0
+
+
+def test_the_stack_is_that_of_after_the_soft_limit_however_soon_the_hard_one_follows(
+    server: Server, jqd: NewJqd
+) -> None:
+    jqd(handlers=HANDLERS, queues={"default": {**QUEUES["default"], "kill_after": 0.3}})
+    with server.client() as client:
+        push(client, job("stubborn"))
+    assert "in where_it_stays" in letter(server)
 
 
 def test_a_worker_that_dies_leaves_the_end_of_its_output(server: Server, jqd: NewJqd) -> None:
